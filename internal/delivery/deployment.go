@@ -80,12 +80,16 @@ type StepState struct {
 	Weight     int            `json:"weight"`            // the candidate's share that the target confirmed, percent
 	Pending    []int64        `json:"pending,omitempty"` // sequences of effects without a result
 	Sent       string         `json:"sent,omitempty"`    // what the current move last asked for, so that it asks once
+	AckAt      time.Time      `json:"ackAt,omitzero"`    // last result: only a report of that time or later shows what came of it
+	Effect     int64          `json:"effect,omitempty"`  // sequence of the task's effect
 	Tries      int            `json:"tries,omitempty"`   // failed tries of the current move
 	RetryAt    time.Time      `json:"retryAt,omitzero"`
 	Resumed    bool           `json:"resumed,omitempty"`   // a person ended the current pause
 	Confirmed  *Approval      `json:"confirmed,omitempty"` // of a manual task
 	FirstShift time.Time      `json:"firstShift,omitzero"` // first traffic for the candidate: the analysis' clock
+	Before     *Running       `json:"before,omitempty"`    // what had the traffic when the step began: where it reverts to
 	Analysis   *AnalysisState `json:"analysis,omitempty"`
+	Bake       *AnalysisState `json:"bake,omitempty"` // counted since 100 %: only its hard stop acts
 	Message    string         `json:"message,omitempty"`
 }
 

@@ -48,6 +48,15 @@ type Placement struct {
 	Sequence   int64         `json:"sequence"`         // steps taken, for readers to compare
 }
 
+// Running says which plan's rollout has the traffic of a service on a target.
+// It differs from Stable while a deployment is under way, and after one that
+// took back only a wave.
+type Running struct {
+	Plan      Digest `json:"plan"`
+	Workload  Digest `json:"workload"`
+	Instances int    `json:"instances"`
+}
+
 // Good is a plan that succeeded in a placement.
 type Good struct {
 	Plan       Digest    `json:"plan"`
