@@ -36,16 +36,17 @@ const PlacementFormat = 1
 // reconciled, and the state that engine.Step works on. Two placements share
 // nothing but the database.
 type Placement struct {
-	Format     int           `json:"format"`
-	Key        PlacementKey  `json:"key"`
-	Stable     *Good         `json:"stable,omitempty"`  // what runs at 100 %, nil before the first success
-	Earlier    []Good        `json:"earlier,omitempty"` // former good plans, newest first: the rollback horizon
-	Pin        *Pin          `json:"pin,omitempty"`     // only this release
-	Hold       *Hold         `json:"hold,omitempty"`    // no promotion starts
-	Quarantine []Quarantine  `json:"quarantine,omitempty"`
-	Queue      []*Deployment `json:"queue,omitempty"`  // not started; the first is next
-	Active     *Deployment   `json:"active,omitempty"` // at most one
-	Sequence   int64         `json:"sequence"`         // steps taken, for readers to compare
+	Format     int                `json:"format"`
+	Key        PlacementKey       `json:"key"`
+	Stable     *Good              `json:"stable,omitempty"`  // what runs at 100 %, nil before the first success
+	Earlier    []Good             `json:"earlier,omitempty"` // former good plans, newest first: the rollback horizon
+	Pin        *Pin               `json:"pin,omitempty"`     // only this release
+	Hold       *Hold              `json:"hold,omitempty"`    // no promotion starts
+	Quarantine []Quarantine       `json:"quarantine,omitempty"`
+	Queue      []*Deployment      `json:"queue,omitempty"`   // not started; the first is next
+	Active     *Deployment        `json:"active,omitempty"`  // at most one
+	Running    map[string]Running `json:"running,omitempty"` // by step name "service@target": what has the traffic there
+	Sequence   int64              `json:"sequence"`          // steps taken, for readers to compare
 }
 
 // Running says which plan's rollout has the traffic of a service on a target.
