@@ -12,6 +12,7 @@ import (
 	"encoding/json"
 	"time"
 
+	"github.com/tidegate-cd/tidegate/internal/audit"
 	"github.com/tidegate-cd/tidegate/internal/delivery"
 )
 
@@ -35,7 +36,9 @@ type Store interface {
 
 	// Due returns a channel that gets a value when a placement may have become
 	// due or a target may have effects to do (coalesced; a sweep must back it
-	// up), and the time of the next wake-up there is (zero: none).
+	// up), and the time of the next wake-up there is (zero: none). All calls
+	// with one context share one channel, which has a value at first; it lives
+	// until the context is done. So: call it, look, wait, look again.
 	Due(ctx context.Context) (<-chan struct{}, time.Time, error)
 	// Changed returns a channel that is closed at the next committed audit entry.
 	Changed() <-chan struct{}
@@ -67,9 +70,9 @@ type Change struct {
 	Turn             json.RawMessage   // recorded observation, verdicts and effects of this turn, for explain; may be nil
 
 	// What arrives for placements; it makes them due, and creates those that are new.
-	Commands []delivery.Command
-	Results  []delivery.Result // of effects that are pending; a second result of one key is ignored
-	Reports  []delivery.Report // makes the placements with an active deployment on that target due
+	Commands []delivery.Command // one with the id of an earlier one is ignored
+	Results  []delivery.Result  // of effects that are pending; a second result of one key, and one of an unknown key, is ignored
+	Reports  []delivery.Report  // makes the placements with an active deployment on that target due
 
 	// Records.
 	Plans       []delivery.Plan
@@ -78,15 +81,17 @@ type Change struct {
 	Releases    []delivery.Release        // one that exists with the same digest is left as it is; another digest with the same version is a conflict
 	Decisions   []delivery.Decision       // inputs are stored once by digest
 	Inventory   []delivery.InventoryEntry // each closes the open entry of its key, target and service; one with Workload "" only closes
-	Tokens      []Token
-	Hosts       []Host
-	Idempotency *Idempotency // conflict if the key exists with another request digest
+	Tokens      []Token                   // as they are now, by id; an enrolment token that was spent can't be spent again: conflict
+	Hosts       []Host                    // as they are now, by name
+	Idempotency *Idempotency              // conflict if the key exists: read Remembered and answer with it
 
 	Events []delivery.Event // become audit entries, in this order
 }
 
 // ObjectWrite creates, changes or deletes a configuration object. A write with
-// an equal spec changes nothing and keeps the revision.
+// an equal spec changes nothing and keeps the revision. Revisions go on after a
+// deletion, so that an old revision always names the same spec. The answer to a
+// deletion has revision 0 and no spec.
 type ObjectWrite struct {
 	Object     delivery.Object
 	IfRevision *int64 // conflict unless it is at this revision; 0: unless it does not exist
@@ -150,13 +155,8 @@ type Record struct {
 	Pending   []delivery.Effect  // intents without a result, with the current token
 }
 
-// AuditEntry is one leaf of the log.
-type AuditEntry struct {
-	Index   int64           `json:"index"`
-	Payload json.RawMessage `json:"payload,omitempty"` // canonical JSON of the event; empty when erased
-	Salt    []byte          `json:"salt,omitempty"`
-	Leaf    []byte          `json:"leaf"` // what the tree hashes: see internal/audit
-}
+// AuditEntry is one entry of the log; its payload is the canonical JSON of an event.
+type AuditEntry = audit.Entry
 
 // Page limits a list: up to Limit rows after the cursor of an earlier page.
 type Page struct {
