@@ -121,7 +121,7 @@ func (a *applier) turn() error {
 	if err != nil {
 		return err
 	}
-	r.doc, r.format, r.version = c.placement, int64(c.Placement.Format), r.version+1
+	r.format, r.version = int64(c.Placement.Format), r.version+1
 	r.activePlan, r.fromPlan = "", ""
 	if d := c.Placement.Active; d != nil {
 		r.activePlan = d.Plan
@@ -136,7 +136,10 @@ func (a *applier) turn() error {
 	}
 	a.due = a.due || r.due != never
 	a.committed.Version = r.version
-	return a.putPlacement(*r)
+	if err := a.putPlacement(*r); err != nil {
+		return err
+	}
+	return a.putState(r.key, c.placement)
 }
 
 func (a *applier) addCommands() error {

@@ -15,6 +15,7 @@ type memoryTables struct {
 	seq  int64 // of everything that has an order
 
 	placementRows map[delivery.PlacementKey]placementRow
+	stateDocs     map[delivery.PlacementKey][]byte
 	commandIDs    map[delivery.ID]bool
 	commandRows   map[delivery.PlacementKey][]memoryCommand // not consumed
 	effectRows    map[delivery.EffectKey]memoryEffect
@@ -44,6 +45,7 @@ type memoryEffect struct {
 func newMemoryTables() *memoryTables {
 	return &memoryTables{
 		placementRows: map[delivery.PlacementKey]placementRow{},
+		stateDocs:     map[delivery.PlacementKey][]byte{},
 		commandIDs:    map[delivery.ID]bool{},
 		commandRows:   map[delivery.PlacementKey][]memoryCommand{},
 		effectRows:    map[delivery.EffectKey]memoryEffect{},
@@ -71,18 +73,27 @@ func (m *memoryTables) putPlacement(r placementRow) error {
 	return nil
 }
 
+func (m *memoryTables) state(key delivery.PlacementKey) ([]byte, error) {
+	return m.stateDocs[key], nil
+}
+
+func (m *memoryTables) putState(key delivery.PlacementKey, doc []byte) error {
+	set(&m.undo, m.stateDocs, key, doc)
+	return nil
+}
+
 func compareKeys(a, b delivery.PlacementKey) int {
 	return cmp.Or(cmp.Compare(a.Project, b.Project), cmp.Compare(a.Application, b.Application), cmp.Compare(a.Environment, b.Environment))
 }
 
-func (m *memoryTables) placements(project string, after delivery.PlacementKey, limit int) ([]placementRow, error) {
-	var rows []placementRow
-	for key, r := range m.placementRows {
+func (m *memoryTables) placements(project string, after delivery.PlacementKey, limit int) ([]stateRow, error) {
+	var rows []stateRow
+	for key := range m.placementRows {
 		if (project == "" || key.Project == project) && compareKeys(key, after) > 0 {
-			rows = append(rows, r)
+			rows = append(rows, stateRow{key, m.stateDocs[key]})
 		}
 	}
-	slices.SortFunc(rows, func(a, b placementRow) int { return compareKeys(a.key, b.key) })
+	slices.SortFunc(rows, func(a, b stateRow) int { return compareKeys(a.key, b.key) })
 	return rows[:min(limit, len(rows))], nil
 }
 

@@ -97,10 +97,14 @@ func badCursor(cursor string) error {
 func (s *core) Placement(ctx context.Context, key delivery.PlacementKey) (Record, error) {
 	var row placementRow
 	var found bool
+	state := stateRow{key: key}
 	var commands, results [][]byte
 	var pending []effectRow
 	err := s.backend.view(ctx, func(t tables) (err error) {
 		if row, found, err = t.placement(key); err != nil || !found {
+			return err
+		}
+		if state.doc, err = t.state(key); err != nil {
 			return err
 		}
 		if commands, err = t.commands(key); err != nil {
@@ -119,7 +123,7 @@ func (s *core) Placement(ctx context.Context, key delivery.PlacementKey) (Record
 		return Record{}, delivery.Errorf(delivery.CodeNotFound, "Nothing was ever asked for %s; promote a release to it first.", key)
 	}
 	record := Record{Version: row.version, Token: row.token, Wake: fromMicros(row.wake)}
-	if record.Placement, err = row.state(); err != nil {
+	if record.Placement, err = state.decode(); err != nil {
 		return Record{}, err
 	}
 	if record.Commands, err = decodeAll[delivery.Command](commands); err != nil {
@@ -132,8 +136,8 @@ func (s *core) Placement(ctx context.Context, key delivery.PlacementKey) (Record
 	return record, err
 }
 
-// state decodes the placement; one without a turn is empty.
-func (r placementRow) state() (delivery.Placement, error) {
+// decode returns the placement; one without a turn is empty.
+func (r stateRow) decode() (delivery.Placement, error) {
 	p := delivery.Placement{Format: delivery.PlacementFormat, Key: r.key}
 	if r.doc == nil {
 		return p, nil
@@ -167,7 +171,7 @@ func (s *core) Placements(ctx context.Context, project string, p Page) ([]delive
 			return nil, "", badCursor(p.After)
 		}
 	}
-	var rows []placementRow
+	var rows []stateRow
 	err := s.backend.view(ctx, func(t tables) (err error) {
 		rows, err = t.placements(project, after, p.limit()+1)
 		return err
@@ -175,10 +179,10 @@ func (s *core) Placements(ctx context.Context, project string, p Page) ([]delive
 	if err != nil {
 		return nil, "", err
 	}
-	rows, cursor := turnPage(rows, p.limit(), func(r placementRow) string { return r.key.String() })
+	rows, cursor := turnPage(rows, p.limit(), func(r stateRow) string { return r.key.String() })
 	var states []delivery.Placement
 	for _, r := range rows {
-		state, err := r.state()
+		state, err := r.decode()
 		if err != nil {
 			return nil, "", err
 		}

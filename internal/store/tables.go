@@ -26,11 +26,13 @@ type backend interface {
 type tables interface {
 	placement(key delivery.PlacementKey) (placementRow, bool, error)
 	putPlacement(r placementRow) error
-	placements(project string, after delivery.PlacementKey, limit int) ([]placementRow, error) // by key; project "": all
-	duePlacements(now int64, format int64, max int) ([]placementRow, error)                    // due and not leased, longest due first
-	nextDue(format int64) (int64, error)                                                       // first time at which one could be claimed
-	arriveOnTarget(target string, now int64) (bool, error)                                     // see placementRow.arrive
-	waiting(key delivery.PlacementKey) (bool, error)                                           // commands or results not consumed
+	state(key delivery.PlacementKey) ([]byte, error)
+	putState(key delivery.PlacementKey, doc []byte) error
+	placements(project string, after delivery.PlacementKey, limit int) ([]stateRow, error) // by key; project "": all
+	duePlacements(now int64, format int64, max int) ([]placementRow, error)                // due and not leased, longest due first
+	nextDue(format int64) (int64, error)                                                   // first time at which one could be claimed
+	arriveOnTarget(target string, now int64) (bool, error)                                 // see placementRow.arrive
+	waiting(key delivery.PlacementKey) (bool, error)                                       // commands or results not consumed
 
 	addCommand(id delivery.ID, key delivery.PlacementKey, doc []byte) (added bool, err error)
 	commands(key delivery.PlacementKey) ([][]byte, error) // not consumed, in order of arrival
@@ -93,11 +95,11 @@ type tables interface {
 	hashes(indexes []int64) ([][32]byte, error) // an error if one is missing
 }
 
-// placementRow is a placement with what claiming needs.
+// placementRow is what claiming needs to know of a placement. Its state stands
+// beside it, so that a claim or an arrival does not rewrite it.
 type placementRow struct {
 	key        delivery.PlacementKey
-	doc        []byte // nil until the first turn
-	format     int64  // of doc
+	format     int64 // of the state; 0 until the first turn
 	version    int64
 	token      int64
 	holder     string
@@ -125,6 +127,12 @@ func (r *placementRow) heedsReport(now int64) bool {
 
 func newPlacementRow(key delivery.PlacementKey) placementRow {
 	return placementRow{key: key, wake: never, due: never}
+}
+
+// stateRow is a placement's state; doc is nil until the first turn.
+type stateRow struct {
+	key delivery.PlacementKey
+	doc []byte
 }
 
 type effectRow struct {
