@@ -90,8 +90,11 @@ func Hashes(n int64, leaf []byte, r tlog.HashReader) ([]tlog.Hash, error) {
 // Check reports what is wrong with an entry that stands at index: a leaf of
 // another index, or a payload that is not the one the leaf commits to.
 func (e Entry) Check(index int64) error {
-	if e.Index != index {
-		return delivery.Errorf(delivery.CodeInvalid, "Entry %d is missing: entry %d stands in its place.", index, e.Index)
+	if e.Index > index {
+		return delivery.Errorf(delivery.CodeInvalid, "Entry %d is missing: entry %d stands in its place, so entries were removed or moved.", index, e.Index)
+	}
+	if e.Index < index {
+		return delivery.Errorf(delivery.CodeInvalid, "Entry %d stands again in the place of entry %d: entries were inserted or moved.", e.Index, index)
 	}
 	var l leaf
 	if err := decodeStrict(e.Leaf, &l); err != nil {
