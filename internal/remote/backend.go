@@ -34,9 +34,9 @@ type Backend interface {
 	// Replace makes next the host's certificate if previous is; conflict otherwise.
 	Replace(ctx context.Context, host, previous, next string) error
 	// Changed returns a channel that gets a value or is closed when there may
-	// be new effects for some host. It may miss some: the server looks again
-	// every second.
-	Changed() <-chan struct{}
+	// be new effects for some host; the same one for calls with one ctx. It may
+	// miss some: the server looks again every second.
+	Changed(ctx context.Context) <-chan struct{}
 }
 
 // Enrolment is a machine's request to become a host.

@@ -183,7 +183,8 @@ func (r *run) do(ctx context.Context, e delivery.Effect) {
 }
 
 // send delivers results and reports: results until they are acknowledged, a
-// report when it differs from the last one and at least every Repeat.
+// report with every result, when it differs from the last one, and at least
+// every Repeat.
 func (r *run) send(ctx context.Context) {
 	c := r.client
 	sent, last := "", time.Time{}
@@ -191,14 +192,14 @@ func (r *run) send(ctx context.Context) {
 	defer ticker.Stop()
 	for try := 0; ; {
 		changed := r.machine.Changed() // before reading, so that nothing is missed
+		results := r.waiting()         // before the reports, which show what came of them
 		reports, err := r.machine.Reports(ctx)
 		if err != nil {
 			c.options.Log.Error("the machine can't report", "error", err)
 			reports = nil
 		}
 		now, content := c.options.Now(), contentOf(reports)
-		results := r.waiting()
-		if content == sent && now.Sub(last) < c.options.Repeat {
+		if content == sent && len(results) == 0 && now.Sub(last) < c.options.Repeat {
 			reports = nil
 		}
 		if len(results)+len(reports) > 0 {

@@ -27,7 +27,7 @@ func (s *Server) effects(w http.ResponseWriter, r *http.Request, host string) er
 	ticker := time.NewTicker(sweep)
 	defer ticker.Stop()
 	for {
-		changed, asked := s.options.Backend.Changed(), s.logWake(host) // before reading, so that nothing is missed
+		changed, asked := s.options.Backend.Changed(ctx), s.logWake(host) // before reading, so that nothing is missed
 		targets, err := s.options.Backend.Targets(ctx, host)
 		if err != nil {
 			return err
