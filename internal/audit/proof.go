@@ -164,7 +164,7 @@ func ParseProof(text string) (Proof, error) {
 	}
 	for i, line := range lines[3:] {
 		h, err := tlog.ParseHash(line)
-		if err != nil {
+		if err != nil || h.String() != line { // ParseHash reads bits that mean nothing
 			return bad(fmt.Sprintf("line %d is not a hash", i+4))
 		}
 		p.Hashes = append(p.Hashes, h)
