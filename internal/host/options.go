@@ -7,22 +7,25 @@ import (
 	"time"
 
 	"github.com/tidegate-cd/tidegate/internal/delivery"
+	"github.com/tidegate-cd/tidegate/internal/host/proxy"
 )
 
 // Options says how a host runs. Dir is required; everything else has a default.
 type Options struct {
-	Dir   string // data directory, made if missing; one supervisor at a time may use it
-	Name  string // under which the host enrolls; default "local"
+	Dir  string // data directory, made if missing; one supervisor at a time may use it
+	Name string // under which the host enrolls; default "local"
 
 	Server string // base URL of the server's remote listener, https://host:port
 	Token  string // enrolment token; needed once, until Dir has a certificate
 
 	Targets []string // names that the host answers for until the server says otherwise; default [Name]
 
-	// ProxyCommand is the command line that starts the proxy process; the
-	// supervisor appends nothing. It must end in serving proxy.Run on ProxySocket.
+	// ProxyCommand is the command line that starts the proxy process; nothing
+	// is appended. It must end in proxy.Run with [ProxyDir] and [ProxySocket] of
+	// Dir. Without it the proxy is somebody else's to run.
 	ProxyCommand []string
-	ProxyEnv     []string // added to the proxy's environment, "NAME=value"
+	ProxyEnv     []string // the proxy's environment beside PATH, "NAME=value"
+	Router       Router   // default: the proxy on ProxySocket
 
 	User      string // system user that releases run as when the supervisor is root; default nobody; "root" must be said
 	Ports     Ports
@@ -32,6 +35,13 @@ type Options struct {
 	Now       func() time.Time // default time.Now
 	Log       *slog.Logger     // default: nothing is logged
 	Artifacts Artifacts        // default: from the server
+}
+
+// Router shares requests among instances: the proxy's admin interface.
+type Router interface {
+	Configure(ctx context.Context, c proxy.Config) error
+	Status(ctx context.Context) (proxy.Status, error)
+	Drain(ctx context.Context, backend string, limit time.Duration) error
 }
 
 // Ports is the range from which loopback ports are allotted, both ends
