@@ -79,6 +79,7 @@ func New(o Options) (*Supervisor, error) {
 		s.Close()
 		return nil, unusable(err)
 	}
+	s.dropDead()
 	router := o.Router
 	if router == nil {
 		router = proxy.Dial(ProxySocket(dir))
@@ -119,6 +120,18 @@ func (o Options) withDefaults() Options {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	return o
+}
+
+// dropDead takes instances that ended while no supervisor ran out of the
+// traffic before anything is told to the router or the server.
+func (s *Supervisor) dropDead() {
+	for _, r := range s.records {
+		for _, i := range r.Instances {
+			if i.Process == nil || !i.Process.alive() {
+				i.Ready = false
+			}
+		}
+	}
 }
 
 // lockDir takes the directory for this process; the kernel lets go when it ends.
