@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"reflect"
+	"time"
 
 	"github.com/invopop/jsonschema"
 
@@ -41,11 +42,11 @@ type EnvironmentFacts struct {
 	Revision     int64             `json:"revision"`
 }
 
-// UpstreamFacts is an environment before this one, and how long the release has been good there.
+// UpstreamFacts is an environment before this one, and since when the release has been good there.
 type UpstreamFacts struct {
-	Environment string `json:"environment"`
-	Succeeded   bool   `json:"succeeded"`
-	Seconds     int64  `json:"seconds"` // since then
+	Environment string    `json:"environment"`
+	Succeeded   bool      `json:"succeeded"`
+	Since       time.Time `json:"since,omitzero"`
 }
 
 // Key returns the placement that the input is about.
