@@ -230,7 +230,7 @@ func manyClaimers(w *World) {
 	var group sync.WaitGroup
 	for i := range claimers {
 		group.Go(func() {
-			for {
+			for range placements { // more than any needs
 				leases, err := w.Claim(ctx, string(rune('A'+i)), ttl, 3)
 				if err != nil {
 					w.Errorf("claim: %v", err)
