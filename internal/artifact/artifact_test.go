@@ -76,7 +76,9 @@ func archive(t *testing.T, headers ...tar.Header) []byte {
 }
 
 func TestUnpackRefusesWhatLeadsOut(t *testing.T) {
-	file := func(name string) tar.Header { return tar.Header{Name: name, Typeflag: tar.TypeReg, Size: 5, Mode: 0o4777} }
+	file := func(name string) tar.Header {
+		return tar.Header{Name: name, Typeflag: tar.TypeReg, Size: 5, Mode: 0o4777}
+	}
 	tests := []struct {
 		name    string
 		headers []tar.Header

@@ -198,4 +198,3 @@ func tarInside(r io.Reader) bool {
 	_, err := io.ReadFull(r, head)
 	return err == nil && isTar(head)
 }
-
