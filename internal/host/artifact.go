@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -13,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/tidegate-cd/tidegate/internal/artifact"
 	"github.com/tidegate-cd/tidegate/internal/delivery"
 )
 
@@ -254,6 +254,12 @@ func program(root string, w delivery.Workload) (string, error) {
 	return filepath.Join(root, filepath.FromSlash(name)), nil
 }
 
-var errNoUnpack = fmt.Errorf("this build can't unpack archives")
-
-func installArchive(io.Reader, string, delivery.ArtifactKind) error { return errNoUnpack }
+// installArchive unpacks an archive into an empty directory.
+func installArchive(from io.Reader, dir string, kind delivery.ArtifactKind) error {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	return artifact.Unpack(from, kind, root, artifact.Limits{})
+}

@@ -84,19 +84,6 @@ func proxyProcess() {
 	}
 }
 
-func supervisorProcess() {
-	var o Options
-	if err := json.Unmarshal([]byte(os.Getenv("TEST_OPTIONS")), &o); err != nil {
-		panic(err)
-	}
-	o.Log = slog.New(slog.NewTextHandler(os.Stderr, nil))
-	o.ProxyCommand, o.ProxyEnv = proxyCommand(o.Dir)
-	if err := Run(context.Background(), o); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-}
-
 func proxyCommand(dir string) (command, env []string) {
 	self, err := os.Executable()
 	if err != nil {
@@ -386,4 +373,3 @@ func eventually(t *testing.T, check func() error) {
 		}
 	}
 }
-
