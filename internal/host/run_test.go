@@ -108,7 +108,7 @@ func (s *site) listen(address string) {
 	}
 	s.remote = server
 	s.http = &http.Server{Handler: server, TLSConfig: server.TLSConfig(), ErrorLog: slog.NewLogLogger(slog.DiscardHandler, 0)}
-	go func(l net.Listener) { _ = s.http.ServeTLS(l, "", "") }(s.socket)
+	go func(h *http.Server, l net.Listener) { _ = h.ServeTLS(l, "", "") }(s.http, s.socket)
 }
 
 // startHost starts a supervisor process.

@@ -100,7 +100,7 @@ func (s *side) listen(address string) {
 	}
 	s.server, s.socket, s.address = server, l, l.Addr().String()
 	s.http = &http.Server{Handler: server, TLSConfig: server.TLSConfig(), ErrorLog: slog.NewLogLogger(slog.DiscardHandler, 0)}
-	go func() { _ = s.http.ServeTLS(l, "", "") }()
+	go func(h *http.Server) { _ = h.ServeTLS(l, "", "") }(s.http)
 }
 
 func newID() delivery.ID { return delivery.ID(uuid.Must(uuid.NewV7()).String()) }
