@@ -69,6 +69,7 @@ const (
 	EventPromotionRefused    EventType = "promotion.refused"
 	EventPolicyDecided       EventType = "policy.decided"
 	EventTokenCreated        EventType = "token.created"
+	EventTokenRevoked        EventType = "token.revoked"
 	EventHostEnrolled        EventType = "host.enrolled"
 	EventServerStarted       EventType = "server.started"
 	EventAuthorisationDenied EventType = "authorisation.denied"

@@ -294,3 +294,19 @@ func (f *Facts) allObjects(ctx context.Context, kind delivery.Kind, project stri
 		page.After = next
 	}
 }
+
+// Application reads an application with its defaults.
+func (f *Facts) Application(ctx context.Context, project, name string) (delivery.Application, error) {
+	return f.application(ctx, delivery.PlacementKey{Project: project, Application: name}, &Basis{})
+}
+
+// Environment reads an environment with its defaults.
+func (f *Facts) Environment(ctx context.Context, project, name string) (delivery.Environment, error) {
+	e, _, err := f.environment(ctx, delivery.PlacementKey{Project: project, Environment: name}, &Basis{})
+	return e, err
+}
+
+// Plan reads a stored plan; not_found if there is none.
+func (f *Facts) Plan(ctx context.Context, digest delivery.Digest) (*delivery.Plan, error) {
+	return f.plan(ctx, digest)
+}
