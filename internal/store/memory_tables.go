@@ -15,6 +15,7 @@ type memoryTables struct {
 	seq  int64 // of everything that has an order
 
 	placementRows map[delivery.PlacementKey]placementRow
+	dueKeys       map[delivery.PlacementKey]bool // of rows that are due at some time
 	stateDocs     map[delivery.PlacementKey][]byte
 	commandIDs    map[delivery.ID]bool
 	commandRows   map[delivery.PlacementKey][]memoryCommand // not consumed
@@ -45,6 +46,7 @@ type memoryEffect struct {
 func newMemoryTables() *memoryTables {
 	return &memoryTables{
 		placementRows: map[delivery.PlacementKey]placementRow{},
+		dueKeys:       map[delivery.PlacementKey]bool{},
 		stateDocs:     map[delivery.PlacementKey][]byte{},
 		commandIDs:    map[delivery.ID]bool{},
 		commandRows:   map[delivery.PlacementKey][]memoryCommand{},
@@ -70,6 +72,11 @@ func (m *memoryTables) placement(key delivery.PlacementKey) (placementRow, bool,
 
 func (m *memoryTables) putPlacement(r placementRow) error {
 	set(&m.undo, m.placementRows, r.key, r)
+	if r.due != never {
+		set(&m.undo, m.dueKeys, r.key, true)
+	} else {
+		unset(&m.undo, m.dueKeys, r.key)
+	}
 	return nil
 }
 
@@ -99,7 +106,8 @@ func (m *memoryTables) placements(project string, after delivery.PlacementKey, l
 
 func (m *memoryTables) duePlacements(now, format int64, limit int) ([]placementRow, error) {
 	var rows []placementRow
-	for _, r := range m.placementRows {
+	for key := range m.dueKeys {
+		r := m.placementRows[key]
 		if r.due <= now && r.expires <= now && r.format <= format {
 			rows = append(rows, r)
 		}
@@ -112,8 +120,8 @@ func (m *memoryTables) duePlacements(now, format int64, limit int) ([]placementR
 
 func (m *memoryTables) nextDue(format int64) (int64, error) {
 	next := int64(never)
-	for _, r := range m.placementRows {
-		if r.format <= format {
+	for key := range m.dueKeys {
+		if r := m.placementRows[key]; r.format <= format {
 			next = min(next, max(r.due, r.expires))
 		}
 	}
@@ -122,13 +130,15 @@ func (m *memoryTables) nextDue(format int64) (int64, error) {
 
 func (m *memoryTables) arriveOnTarget(target string, now int64) (bool, error) {
 	arrived := false
-	for key, r := range m.placementRows {
+	for _, r := range m.placementRows {
 		if !r.heedsReport(now) {
 			continue
 		}
 		if slices.Contains(m.planTargets[r.activePlan], target) || slices.Contains(m.planTargets[r.fromPlan], target) {
 			r.arrive(now)
-			set(&m.undo, m.placementRows, key, r)
+			if err := m.putPlacement(r); err != nil {
+				return false, err
+			}
 			arrived = true
 		}
 	}
