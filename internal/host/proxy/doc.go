@@ -7,5 +7,5 @@
 //
 // The supervisor speaks to it through [Client] over a Unix socket; the process
 // itself is [Run]. Start reading at [Config] (what it is told), then [Status]
-// (what it says), then Proxy (how it serves).
+// (what it says), then server in server.go (how it serves).
 package proxy

@@ -37,7 +37,7 @@ type GroupStatus struct {
 	Diverted  int64           `json:"diverted"`  // requests meant for it that another group took, because it had no backend
 	Retried   int64           `json:"retried"`   // requests tried again on a second backend, because the first could not be reached
 	Latency   Latency         `json:"latency"`
-	Backends  []BackendStatus `json:"backends,omitempty"` // configured ones, then removed ones with requests under way
+	Backends  []BackendStatus `json:"backends,omitempty"` // configured ones, and removed ones with requests under way
 }
 
 // Latency is a histogram of the time from a request's head to the end of its
