@@ -176,93 +176,120 @@ func TestVerifyAgainstOlder(t *testing.T) {
 // lineEdit changes the lines of an export; line 0 is the header.
 type lineEdit func(lines []string) []string
 
-func TestVerifyFindsEveryForgery(t *testing.T) {
-	k := newKey(t, "log")
-	log, l := newLog(t, k, 10)
-	older, err := NewLog(&list{entries: l.entries[:6], hashes: l.hashes[:tlog.StoredHashCount(6)]}, k).Checkpoint(t.Context())
-	if err != nil {
+// forgery is something that [Verify] must find.
+type forgery struct {
+	name  string
+	edit  lineEdit
+	text  string // instead of edit
+	key   string // default the log's
+	older string
+	want  string
+}
+
+// fixture is a log of ten entries with what a forger has.
+type fixture struct {
+	t               testing.TB
+	key             *Key
+	log             *Log
+	list            *list
+	older           string // checkpoint of the first six entries
+	other, stranger *Key   // of the same name, and of another log
+}
+
+func newFixture(t testing.TB) *fixture {
+	f := &fixture{t: t, key: newKey(t, "log"), other: newKey(t, "log"), stranger: newKey(t, "elsewhere")}
+	f.log, f.list = newLog(t, f.key, 10)
+	first := &list{entries: f.list.entries[:6], hashes: f.list.hashes[:tlog.StoredHashCount(6)]}
+	var err error
+	if f.older, err = NewLog(first, f.key).Checkpoint(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	other := newKey(t, "log") // same name, another key
-	stranger := newKey(t, "elsewhere")
-	// A forger who has the key makes the log anew with one entry changed.
-	rewritten := func(changed int64, n int64) string {
-		forged := &list{}
-		for i := range n {
-			if i == changed {
-				forged.add(t, entry(t, i, "Nothing happened."))
-			} else {
-				forged.add(t, l.entries[i])
-			}
-		}
-		return export(t, NewLog(forged, k))
-	}
-	withEntry := func(place int, edit func(e *Entry)) lineEdit {
-		return func(lines []string) []string {
-			e, err := decodeEntry([]byte(lines[place+1]))
-			if err != nil {
-				t.Fatal(err)
-			}
-			edit(&e)
-			b, err := json.Marshal(e)
-			if err != nil {
-				t.Fatal(err)
-			}
-			lines[place+1] = string(b)
-			return lines
+	return f
+}
+
+// rewritten is the export of one who has the key and makes the log anew with
+// one entry changed.
+func (f *fixture) rewritten(changed, n int64) string {
+	forged := &list{}
+	for i := range n {
+		if i == changed {
+			forged.add(f.t, entry(f.t, i, "Nothing happened."))
+		} else {
+			forged.add(f.t, f.list.entries[i])
 		}
 	}
-	replaceHeader := func(from, to string) lineEdit {
-		return func(lines []string) []string {
-			if !strings.Contains(lines[0], from) {
-				t.Fatalf("%q is not in the header %s", from, lines[0])
-			}
-			lines[0] = strings.Replace(lines[0], from, to, 1)
-			return lines
+	return export(f.t, NewLog(forged, f.key))
+}
+
+func (f *fixture) withEntry(place int, edit func(e *Entry)) lineEdit {
+	return func(lines []string) []string {
+		e, err := decodeEntry([]byte(lines[place+1]))
+		if err != nil {
+			f.t.Fatal(err)
 		}
+		edit(&e)
+		b, err := json.Marshal(e)
+		if err != nil {
+			f.t.Fatal(err)
+		}
+		lines[place+1] = string(b)
+		return lines
 	}
-	tests := []struct {
-		name  string
-		edit  lineEdit
-		text  string // instead of edit
-		key   string // default the log's
-		older string
-		want  string
-	}{
-		{name: "changed payload", edit: withEntry(4, func(e *Entry) { e.Payload = bytes.Replace(e.Payload, []byte("Release 4"), []byte("Release 5"), 1) }), want: "payload of entry 4"},
-		{name: "changed salt", edit: withEntry(4, func(e *Entry) { e.Salt = slices.Clone(e.Salt); e.Salt[3] ^= 1 }), want: "payload of entry 4"},
-		{name: "short salt", edit: withEntry(4, func(e *Entry) { e.Salt = e.Salt[1:] }), want: "salt of entry 4"},
-		{name: "payload without salt", edit: withEntry(4, func(e *Entry) { e.Salt = nil }), want: "Entry 4 has only one"},
-		{name: "salt without payload", edit: withEntry(4, func(e *Entry) { e.Payload = nil }), want: "Entry 4 has only one"},
-		{name: "changed leaf of an erased entry", edit: withEntry(4, func(e *Entry) {
+}
+
+func (f *fixture) replaceHeader(from, to string) lineEdit {
+	return func(lines []string) []string {
+		if !strings.Contains(lines[0], from) {
+			f.t.Fatalf("%q is not in the header %s", from, lines[0])
+		}
+		lines[0] = strings.Replace(lines[0], from, to, 1)
+		return lines
+	}
+}
+
+// entries change what an entry says.
+func (f *fixture) entries() []forgery {
+	return []forgery{
+		{name: "changed payload", edit: f.withEntry(4, func(e *Entry) { e.Payload = bytes.Replace(e.Payload, []byte("Release 4"), []byte("Release 5"), 1) }), want: "payload of entry 4"},
+		{name: "changed salt", edit: f.withEntry(4, func(e *Entry) { e.Salt = slices.Clone(e.Salt); e.Salt[3] ^= 1 }), want: "payload of entry 4"},
+		{name: "short salt", edit: f.withEntry(4, func(e *Entry) { e.Salt = e.Salt[1:] }), want: "salt of entry 4"},
+		{name: "payload without salt", edit: f.withEntry(4, func(e *Entry) { e.Salt = nil }), want: "Entry 4 has only one"},
+		{name: "salt without payload", edit: f.withEntry(4, func(e *Entry) { e.Payload = nil }), want: "Entry 4 has only one"},
+		{name: "changed leaf of an erased entry", edit: f.withEntry(4, func(e *Entry) {
 			e.Payload, e.Salt = nil, nil
 			e.Leaf = bytes.Replace(e.Leaf, []byte("release.created"), []byte("release.deleted"), 1)
 		}), want: "An entry from 0 to 9 was changed together with its leaf"},
-		{name: "payload and leaf made anew", edit: withEntry(4, func(e *Entry) { *e = entry(t, 4, "Nothing happened.") }), want: "An entry from 0 to 9 was changed together with its leaf"},
-		{name: "the same after an older checkpoint", edit: withEntry(7, func(e *Entry) { *e = entry(t, 7, "Nothing happened.") }), older: older, want: "An entry from 6 to 9 was changed together with its leaf"},
-		{name: "leaf is no leaf", edit: withEntry(4, func(e *Entry) { e.Leaf = []byte("{}x") }), want: "leaf of entry 4 is not a leaf"},
-		{name: "leaf with other spacing", edit: withEntry(4, func(e *Entry) { e.Leaf = append([]byte(" "), e.Leaf...) }), want: "leaf of entry 4 is not in canonical form"},
+		{name: "payload and leaf made anew", edit: f.withEntry(4, func(e *Entry) { *e = entry(f.t, 4, "Nothing happened.") }), want: "An entry from 0 to 9 was changed together with its leaf"},
+		{name: "the same after an older checkpoint", edit: f.withEntry(7, func(e *Entry) { *e = entry(f.t, 7, "Nothing happened.") }), older: f.older, want: "An entry from 6 to 9 was changed together with its leaf"},
+		{name: "leaf is no leaf", edit: f.withEntry(4, func(e *Entry) { e.Leaf = []byte("{}x") }), want: "leaf of entry 4 is not a leaf"},
+		{name: "leaf with other spacing", edit: f.withEntry(4, func(e *Entry) { e.Leaf = append([]byte(" "), e.Leaf...) }), want: "leaf of entry 4 is not in canonical form"},
+	}
+}
+
+// lines remove, insert and move entries.
+func (f *fixture) lines() []forgery {
+	return []forgery{
 		{name: "removed", edit: func(lines []string) []string { return slices.Delete(lines, 5, 6) }, want: "Entry 4 is missing: entry 5 stands in its place"},
 		{name: "removed and numbered anew", edit: func(lines []string) []string {
 			for i := 5; i < len(lines)-1; i++ {
-				withEntry(i, func(e *Entry) { e.Index-- })(lines)
+				f.withEntry(i, func(e *Entry) { e.Index-- })(lines)
 			}
 			return slices.Delete(lines, 5, 6)
 		}, want: "leaf of entry 4 belongs to entry 5"},
 		{name: "last removed", edit: func(lines []string) []string { return lines[:10] }, want: "ends before entry 9"},
 		{name: "all removed", edit: func(lines []string) []string { return lines[:1] }, want: "ends before entry 0"},
-		{name: "last removed with a checkpoint for it", text: rewritten(-1, 5), older: older, want: "only 5, so entry 5 is missing"},
+		{name: "last removed with a checkpoint for it", text: f.rewritten(-1, 5), older: f.older, want: "only 5, so entry 5 is missing"},
 		{name: "inserted", edit: func(lines []string) []string {
-			b, err := json.Marshal(entry(t, 4, "New."))
+			b, err := json.Marshal(entry(f.t, 4, "New."))
 			if err != nil {
-				t.Fatal(err)
+				f.t.Fatal(err)
 			}
 			return slices.Insert(lines, 5, string(b))
 		}, want: "Entry 4 stands again in the place of entry 5"},
 		{name: "appended", edit: func(lines []string) []string {
-			b, err := json.Marshal(entry(t, 10, "New."))
+			b, err := json.Marshal(entry(f.t, 10, "New."))
 			if err != nil {
-				t.Fatal(err)
+				f.t.Fatal(err)
 			}
 			return append(lines, string(b))
 		}, want: "Entry 10 stands after the end"},
@@ -277,25 +304,35 @@ func TestVerifyFindsEveryForgery(t *testing.T) {
 			return lines
 		}, want: "Entry 2 is not written"},
 		{name: "very long line", edit: func(lines []string) []string { lines[3] = strings.Repeat("x", exportLine+1); return lines }, want: "Entry 2 is longer"},
-		{name: "another's key of the same name", key: other.Verifier(), want: "not signed by the key of log"},
-		{name: "another log's key", key: stranger.Verifier(), want: "not signed by the key of elsewhere"},
+	}
+}
+
+// heads use another key, header or history.
+func (f *fixture) heads() []forgery {
+	return []forgery{
+		{name: "another's key of the same name", key: f.other.Verifier(), want: "not signed by the key of log"},
+		{name: "another log's key", key: f.stranger.Verifier(), want: "not signed by the key of elsewhere"},
 		{name: "no key", key: "nonsense", want: "is not a public key"},
-		{name: "checkpoint changed", edit: replaceHeader(`\n10\n`, `\n11\n`), want: "The checkpoint was changed"},
-		{name: "size in the header changed", edit: replaceHeader(`"size":10`, `"size":9`), want: "The header was changed"},
-		{name: "origin in the header changed", edit: replaceHeader(`"origin":"log"`, `"origin":"lag"`), want: "The header was changed"},
-		{name: "key in the header changed", edit: replaceHeader(k.Verifier(), other.Verifier()), want: "The header was changed"},
-		{name: "fork", text: rewritten(3, 10), older: older, want: "an entry from 0 to 5 is not what it was"},
-		{name: "fork at the same size", text: rewritten(3, 6), older: older, want: "an entry from 0 to 5 is not what it was"},
+		{name: "checkpoint changed", edit: f.replaceHeader(`\n10\n`, `\n11\n`), want: "The checkpoint was changed"},
+		{name: "size in the header changed", edit: f.replaceHeader(`"size":10`, `"size":9`), want: "The header was changed"},
+		{name: "origin in the header changed", edit: f.replaceHeader(`"origin":"log"`, `"origin":"lag"`), want: "The header was changed"},
+		{name: "key in the header changed", edit: f.replaceHeader(f.key.Verifier(), f.other.Verifier()), want: "The header was changed"},
+		{name: "fork", text: f.rewritten(3, 10), older: f.older, want: "an entry from 0 to 5 is not what it was"},
+		{name: "fork at the same size", text: f.rewritten(3, 6), older: f.older, want: "an entry from 0 to 5 is not what it was"},
 		{name: "older checkpoint is none", older: "x", want: "The older checkpoint can't be used."},
 		{name: "empty file", edit: func([]string) []string { return nil }, want: "not an export"},
 		{name: "another file", text: "{\"a\":1}\n", want: "not an export"},
-		{name: "newer version", edit: replaceHeader(`"version":1`, `"version":2`), want: "version 2"},
+		{name: "newer version", edit: f.replaceHeader(`"version":1`, `"version":2`), want: "version 2"},
 	}
-	for _, tt := range tests {
+}
+
+func TestVerifyFindsEveryForgery(t *testing.T) {
+	f := newFixture(t)
+	for _, tt := range slices.Concat(f.entries(), f.lines(), f.heads()) {
 		t.Run(tt.name, func(t *testing.T) {
 			text := tt.text
 			if text == "" {
-				lines := strings.Split(strings.TrimSuffix(export(t, log), "\n"), "\n")
+				lines := strings.Split(strings.TrimSuffix(export(t, f.log), "\n"), "\n")
 				if tt.edit != nil {
 					lines = tt.edit(lines)
 				}
@@ -303,7 +340,7 @@ func TestVerifyFindsEveryForgery(t *testing.T) {
 			}
 			key := tt.key
 			if key == "" {
-				key = log.Verifier()
+				key = f.log.Verifier()
 			}
 			_, err := verify(text, key, tt.older)
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
@@ -314,7 +351,7 @@ func TestVerifyFindsEveryForgery(t *testing.T) {
 			}
 		})
 	}
-	if _, err := verify(rewritten(8, 10), log.Verifier(), older); err != nil {
+	if _, err := verify(f.rewritten(8, 10), f.log.Verifier(), f.older); err != nil {
 		t.Errorf("one with the key may rewrite what no older checkpoint holds, but verifying failed: %v", err)
 	}
 }

@@ -3,6 +3,7 @@ package store_test
 import (
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -336,6 +337,12 @@ func TestStoresAgree(t *testing.T) {
 				t.Error(err)
 			}
 		})
+	}
+	// rapid's hundred runs take long with -race; -rapid.checks asks for another number.
+	if f := flag.Lookup("rapid.checks"); f.Value.String() == f.DefValue {
+		if err := f.Value.Set("40"); err != nil {
+			t.Fatal(err)
+		}
 	}
 	runs := 0
 	rapid.Check(t, func(t *rapid.T) {
