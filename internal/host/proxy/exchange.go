@@ -238,7 +238,9 @@ func (s *server) fail(w http.ResponseWriter, request *http.Request, err error) {
 			refuse(w, http.StatusRequestEntityTooLarge, "The request's body is larger than this address takes.")
 		case errors.As(refused, &timeout) && timeout.Timeout():
 			refuse(w, http.StatusRequestTimeout, "The request's body came too slowly.")
-		case x.request.Context().Err() == nil:
+		case errors.Is(refused, io.ErrUnexpectedEOF) || isType[*net.OpError](refused) || x.request.Context().Err() != nil:
+			x.unsent = true // the client has left
+		default:
 			refuse(w, http.StatusBadRequest, "The request's body could not be read to its end.")
 		}
 		return
@@ -276,6 +278,9 @@ func (roundTripper) RoundTrip(request *http.Request) (*http.Response, error) {
 			address := *request.URL
 			address.Host = x.backend.address
 			again.URL = &address
+			if again.Body != nil {
+				again.Body = x.upload // what ReverseProxy put around it was closed with the first try
+			}
 			if response, err = x.backend.transport.RoundTrip(again); err != nil && isType[*dialError](err) {
 				x.backend.unreachable(x.server.now(time.Now()), err)
 			}

@@ -266,7 +266,7 @@ func TestCountsErrors(t *testing.T) {
 		}
 	})
 	p.configure(oneRoute(arm("one", 100, backend)))
-	url, client := p.url(web), newClient(t)
+	url := p.url(web)
 	for _, test := range []struct {
 		path             string
 		status           int
@@ -281,14 +281,17 @@ func TestCountsErrors(t *testing.T) {
 		{"/stream-breaks", 0, 1, 1},
 	} {
 		before := p.group(web, digest("one"))
-		if status, body := get(client, url+test.path); status != test.status {
+		if status, body := get(newClient(t), url+test.path); status != test.status {
 			t.Errorf("%s: status %d %q, want %d", test.path, status, body, test.status)
 		}
 		var after GroupStatus
 		eventually(t, test.path+" is counted", func() bool {
 			after = p.group(web, digest("one"))
-			return after.Counts.Requests-before.Counts.Requests == test.requests && after.Counts.Errors-before.Counts.Errors == test.errors
+			return after.Counts.Requests-before.Counts.Requests >= test.requests && after.Counts.Errors-before.Counts.Errors >= test.errors
 		})
+		if got := after.Counts; got.Requests-before.Counts.Requests != test.requests || got.Errors-before.Counts.Errors != test.errors {
+			t.Errorf("%s: counts went from %+v to %+v", test.path, before.Counts, got)
+		}
 		if after.Cancelled != 0 {
 			t.Errorf("%s: counted as cancelled", test.path)
 		}
@@ -315,32 +318,21 @@ func TestClientThatLeavesIsNoError(t *testing.T) {
 	})
 	p.configure(oneRoute(arm("one", 100, backend)))
 	url := p.url(web)
-	for _, path := range []string{"/wait", "/stream", "/upload"} {
-		ctx, cancel := context.WithCancel(t.Context())
-		var body io.Reader
-		method := http.MethodGet
-		if path == "/upload" {
-			r, w := io.Pipe()
-			t.Cleanup(func() { _ = w.Close() })
-			body, method = r, http.MethodPost
-			go func() { _, _ = w.Write([]byte("some of it")) }()
-		}
-		request, err := http.NewRequestWithContext(ctx, method, url+path, body)
+	for _, request := range []string{
+		"GET /wait HTTP/1.1\r\nHost: shop\r\n\r\n",
+		"GET /stream HTTP/1.1\r\nHost: shop\r\n\r\n",
+		"POST /upload HTTP/1.1\r\nHost: shop\r\nContent-Length: 100\r\n\r\nsome of it",
+	} {
+		conn, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
 		if err != nil {
 			t.Fatal(err)
 		}
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
-			if response, err := newClient(t).Do(request); err == nil {
-				_, _ = io.Copy(io.Discard, response.Body)
-				_ = response.Body.Close()
-			}
-		}()
+		if _, err := io.WriteString(conn, request); err != nil {
+			t.Fatal(err)
+		}
 		<-arrived
-		cancel()
+		_ = conn.Close()
 		<-left // the backend sees that nobody waits any more
-		<-done
 	}
 	eventually(t, "two are cancelled and one stream is counted without error", func() bool {
 		g := p.group(web, digest("one"))
