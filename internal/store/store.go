@@ -203,7 +203,7 @@ type Reader interface {
 	Reports(ctx context.Context) ([]delivery.Report, error)
 
 	Decision(ctx context.Context, id delivery.ID) (delivery.Decision, error)
-	Decisions(ctx context.Context, project string, p Page) ([]delivery.Decision, string, error) // newest first
+	Decisions(ctx context.Context, project string, p Page) ([]delivery.Decision, string, error) // newest first, without inputs
 	Inventory(ctx context.Context, f InventoryFilter, p Page) ([]delivery.InventoryEntry, string, error)
 
 	TokenByHash(ctx context.Context, hash string) (Token, error)
@@ -213,7 +213,7 @@ type Reader interface {
 	Remembered(ctx context.Context, key string) (Idempotency, error)
 
 	AuditSize(ctx context.Context) (int64, error)
-	AuditEntries(ctx context.Context, from int64, limit int) ([]AuditEntry, error)
+	AuditEntries(ctx context.Context, from int64, limit int) ([]AuditEntry, error) // at most 10,000
 	// AuditHashes reads stored hashes of the tree by golang.org/x/mod/sumdb/tlog's numbering.
 	AuditHashes(ctx context.Context, indexes []int64) ([][32]byte, error)
 }
