@@ -331,13 +331,22 @@ func TestClientThatLeavesIsNoError(t *testing.T) {
 			t.Fatal(err)
 		}
 		<-arrived
+		if strings.Contains(request, "/stream") {
+			if _, err := conn.Read(make([]byte, 1)); err != nil {
+				t.Fatal(err)
+			}
+		}
 		_ = conn.Close()
 		<-left // the backend sees that nobody waits any more
 	}
-	eventually(t, "two are cancelled and one stream is counted without error", func() bool {
-		g := p.group(web, digest("one"))
-		return g.Cancelled == 2 && g.Counts.Requests == 1 && g.Counts.Errors == 0
+	var g GroupStatus
+	eventually(t, "all three have ended", func() bool {
+		g = p.group(web, digest("one"))
+		return g.Cancelled+g.Counts.Requests == 3 && g.Backends[0].InFlight == 0
 	})
+	if g.Cancelled != 2 || g.Counts.Requests != 1 || g.Counts.Errors != 0 {
+		t.Errorf("got %d cancelled and %+v, want 2, and the stream as a request without error", g.Cancelled, g.Counts)
+	}
 }
 
 func TestRetriesWhatWasNotSent(t *testing.T) {
