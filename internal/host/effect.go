@@ -166,13 +166,12 @@ func (r *record) start(target string, e *delivery.StartEffect) error {
 	if svc.Target != target {
 		return otherTarget(svc, target)
 	}
-	svc.Listen = e.Listen
 	w := svc.workload(e.Digest)
 	if w == nil {
 		w = &workloadRecord{Digest: e.Digest, Workload: e.Workload}
 		svc.Workloads = append(svc.Workloads, w)
 	}
-	w.Release, w.Version, w.Wanted = e.Release, e.Version, e.Instances
+	w.Release, w.Version, w.Listen, w.Wanted = e.Release, e.Version, e.Listen, e.Instances
 	return nil
 }
 

@@ -172,7 +172,7 @@ func newWorld(t *testing.T, change ...func(*Options)) *world {
 	for _, c := range change {
 		c(&w.options)
 	}
-	t.Cleanup(func() { killAll(t, dir) })
+	t.Cleanup(func() { killAll(t, w.options.Dir) })
 	w.start()
 	t.Cleanup(w.stop)
 	return w

@@ -73,7 +73,7 @@ func (s *Supervisor) serviceStatusLocked(r *record, svc *serviceRecord, now time
 	if route != nil {
 		status.Listen = route.Listen
 		if since, down := s.router.down[id]; down && route.Error != "" && now.Sub(since) >= routeDown {
-			problem = sentence("Its address " + svc.Listen + " can't be listened on: " + route.Error)
+			problem = sentence("Its address " + svc.listen() + " can't be listened on: " + route.Error)
 		}
 	}
 	if status.Listen != "" {

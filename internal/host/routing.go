@@ -3,7 +3,9 @@ package host
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"net"
+	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -222,7 +224,7 @@ func (s *Supervisor) configLocked() proxy.Config {
 	var c proxy.Config
 	for _, r := range s.records {
 		for _, svc := range r.Services {
-			route := proxy.Route{ID: proxy.RouteID{Placement: r.Key, Service: svc.Name}, Listen: svc.Listen}
+			route := proxy.Route{ID: proxy.RouteID{Placement: r.Key, Service: svc.Name}, Listen: svc.listen()}
 			for _, w := range svc.Workloads {
 				g := proxy.Group{Workload: w.Digest, Release: w.Release, Version: w.Version, Percent: svc.percent(w.Digest)}
 				for _, i := range r.instances(svc.Name, w.Digest) {
@@ -246,6 +248,10 @@ func backendID(i *instanceRecord) string { return i.ID + "." + strconv.Itoa(i.Re
 // when none does. When ctx ends, it goes on.
 func (s *Supervisor) keepProxy(ctx context.Context) {
 	p := s.adoptProxy(ctx)
+	if p != nil && s.outdated(p) {
+		s.options.Log.Info("proxy exchanged for one of this version", "pid", p.record.PID)
+		p = nil // the next one takes over its listeners and requests
+	}
 	for tries := 0; ctx.Err() == nil; tries++ {
 		if p == nil {
 			var err error
@@ -302,6 +308,17 @@ func (s *Supervisor) adoptServing(ctx context.Context, ended int) *process {
 		return nil
 	}
 	return adopt(ctx, record)
+}
+
+// outdated reports whether a proxy runs another program than one that was
+// started now would.
+func (s *Supervisor) outdated(p *process) bool {
+	runs, err := os.Stat(fmt.Sprintf("/proc/%d/exe", p.record.PID))
+	if err != nil {
+		return false // not ours to see; it serves
+	}
+	would, err := os.Stat(s.options.ProxyCommand[0])
+	return err == nil && !os.SameFile(runs, would)
 }
 
 func (s *Supervisor) startProxy() (*process, error) {

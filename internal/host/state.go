@@ -39,7 +39,6 @@ type record struct {
 type serviceRecord struct {
 	Name      string            `json:"name"`
 	Target    string            `json:"target"`
-	Listen    string            `json:"listen,omitempty"` // as asked; "": the proxy allots a port and keeps it
 	Weights   []delivery.Weight `json:"weights,omitempty"`
 	Workloads []*workloadRecord `json:"workloads,omitempty"`
 }
@@ -50,6 +49,7 @@ type workloadRecord struct {
 	Release  delivery.Digest   `json:"release"`
 	Version  string            `json:"version"`
 	Workload delivery.Workload `json:"workload"`
+	Listen   string            `json:"listen,omitempty"` // where its service shall be reached; "": the proxy allots a port and keeps it
 	Wanted   int               `json:"wanted"`
 }
 
@@ -104,6 +104,19 @@ func (s *serviceRecord) percent(d delivery.Digest) int {
 		}
 	}
 	return 0
+}
+
+// listen is the address of the service: that of the workload with most of the
+// traffic, so that a release that moves it does so when it takes over, and a
+// rollback moves it back. Without traffic it is the latest workload's.
+func (s *serviceRecord) listen() string {
+	address, most := "", 0
+	for _, w := range s.Workloads {
+		if percent := s.percent(w.Digest); percent > most || most == 0 {
+			address, most = w.Listen, percent
+		}
+	}
+	return address
 }
 
 // done returns the journal's result of a key.

@@ -319,10 +319,11 @@ func TestCrashIsRestarted(t *testing.T) {
 	}
 }
 
-// A program that ignores SIGTERM is killed after its grace, with its children.
+// A program that ignores SIGTERM is killed after its grace, with its children,
+// also one that left its process group.
 func TestStopKills(t *testing.T) {
 	w := newWorld(t)
-	wl := w.script(`trap "" TERM; sleep 1000 & echo $! > $HOME/child; while :; do sleep 0.05; done`, func(wl *delivery.Workload) {
+	wl := w.script(`trap "" TERM; setsid sleep 1000 & while :; do sleep 0.05; done`, func(wl *delivery.Workload) {
 		wl.Stop = delivery.Stop{Drain: delivery.Duration(time.Millisecond), Grace: delivery.Duration(50 * time.Millisecond)}
 	})
 	w.do(startEffect(wl, 1))
@@ -375,6 +376,17 @@ func TestRestartAdopts(t *testing.T) {
 		}
 		return nil
 	})
+	s, err := New(w.options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := s.Report(t.Context()) // before anything could be looked at
+	if got := r.Service(testKey, "web").Workload(wl.ComputeDigest()); err != nil || got.Ready != 1 {
+		t.Errorf("got %+v, %v, want only the one that runs to be ready", got, err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
 	w.start()
 	eventually(t, func() error {
 		if s := w.status().Workload(wl.ComputeDigest()); s.Restarts != 1 || s.Ready != 2 {

@@ -1,0 +1,57 @@
+package host
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// proxyGrace is how long a proxy may finish its requests under way.
+const proxyGrace = 10 * time.Second
+
+// Shutdown ends everything that runs for the host with that data directory:
+// first the proxy, so that no request meets a program that is gone, then the
+// programs, each with the grace of its plan. No supervisor may run (conflict).
+// What is wanted stays recorded: the next supervisor starts it again.
+func Shutdown(ctx context.Context, o Options) error {
+	s, err := New(o)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	ctx, cancel := context.WithCancel(ctx) // ends the watches over processes, too
+	defer cancel()
+	if p := s.adoptServing(ctx, 0); p != nil {
+		terminate(ctx, p, proxyGrace)
+	}
+	var all sync.WaitGroup
+	for _, r := range s.records {
+		for _, i := range r.Instances {
+			w := r.service(i.Service).workload(i.Workload)
+			all.Go(func() { s.endMarked(ctx, i.Process, i.ID, orDefault(w.Workload.Stop.Grace, stopGrace)) })
+		}
+		for _, t := range r.Tasks {
+			if !t.Done {
+				all.Go(func() { s.endMarked(ctx, t.Process, t.Instance, taskGrace) })
+			}
+		}
+	}
+	all.Wait()
+	return ctx.Err()
+}
+
+// endMarked ends the process of an instance and what it left behind.
+func (s *Supervisor) endMarked(ctx context.Context, was *processRecord, instance string, grace time.Duration) {
+	record, ok := processRecord{}, was != nil && was.alive()
+	if ok {
+		record = *was
+	} else {
+		record, ok = find(instance, s.options.Now())
+	}
+	if ok {
+		if p := adopt(ctx, record); p != nil {
+			terminate(ctx, p, grace)
+		}
+	}
+	sweepMarked(instance)
+}
