@@ -46,7 +46,11 @@ is written to the file admin.token there. It listens on loopback unless it has T
 With --local-host NAME it also starts a host on this machine, which is enough to
 deliver to this machine.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			o.Log = env.logger(verbose)
+			dir, err := filepath.Abs(o.Dir)
+			if err != nil {
+				return delivery.Wrap(delivery.CodeInvalid, err, "The directory %s is not known.", o.Dir)
+			}
+			o.Dir, o.Log = dir, env.logger(verbose)
 			ctx, stop := context.WithCancel(cmd.Context())
 			defer stop()
 			ended := make(chan struct{})
@@ -61,7 +65,7 @@ deliver to this machine.`,
 					}()
 				}
 			}
-			err := app.RunServer(ctx, o)
+			err = app.RunServer(ctx, o)
 			stop()
 			<-ended
 			return err
@@ -160,6 +164,9 @@ or in TIDEGATE_ENROL. When the host or its server dies, what it runs goes on.`,
 			}
 			os.Unsetenv("TIDEGATE_ENROL") // nothing that runs here needs it
 			o.Log = env.logger(verbose)
+			if o.Dir, err = filepath.Abs(o.Dir); err != nil {
+				return delivery.Wrap(delivery.CodeInvalid, err, "The directory %s is not known.", o.Dir)
+			}
 			o.ProxyCommand = []string{self, "host", "proxy", "--dir", o.Dir}
 			return host.Run(cmd.Context(), o)
 		},

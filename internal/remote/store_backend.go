@@ -133,6 +133,12 @@ func (b *StoreBackend) Deliver(ctx context.Context, host string, results []deliv
 	if err != nil {
 		return err
 	}
+	// The server's clock stamps both, so that a report can be told to be of
+	// after a result whatever the host's clock says.
+	now, err := b.o.Store.Now(ctx)
+	if err != nil {
+		return err
+	}
 	var c store.Change
 	if len(results) > 0 {
 		pending, err := b.effects(ctx, host, owners)
@@ -145,6 +151,7 @@ func (b *StoreBackend) Deliver(ctx context.Context, host string, results []deliv
 		}
 		for _, r := range results {
 			if own[r.Key] {
+				r.At = now
 				c.Results = append(c.Results, r)
 			}
 		}
@@ -157,6 +164,7 @@ func (b *StoreBackend) Deliver(ctx context.Context, host string, results []deliv
 		r.Services = slices.DeleteFunc(r.Services, func(s delivery.ServiceStatus) bool {
 			return !owners.owns(host, s.Placement.Project, r.Target)
 		})
+		r.At = now
 		c.Reports = append(c.Reports, r)
 	}
 	if err := b.sawHost(ctx, host, &c); err != nil {
