@@ -28,6 +28,7 @@ func main() {
 	var n atomic.Int64
 	http.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	http.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Shop-Release", version)
 		i := float64(n.Add(1))
 		if int(i*percent/100) != int((i-1)*percent/100) {
 			http.Error(w, "the till is stuck", http.StatusInternalServerError)
