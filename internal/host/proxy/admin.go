@@ -16,6 +16,10 @@ import (
 // maxDrain is the longest wait that one drain call may ask for.
 const maxDrain = 10 * time.Minute
 
+// headerExchanged marks the refusals of a process that is handing over: the
+// same call again reaches its successor.
+const headerExchanged = "Tidegate-Proxy-Exchanged"
+
 // statuses is the HTTP status of each code on the admin socket.
 var statuses = map[delivery.Code]int{
 	delivery.CodeInvalid: http.StatusBadRequest, delivery.CodeNotFound: http.StatusNotFound,
@@ -30,7 +34,13 @@ func (s *server) admin() http.Handler {
 	registry.MustRegister(collector{s})
 	mux := http.NewServeMux()
 	mux.HandleFunc("PUT /config", s.putConfig)
-	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) { s.answer(w, s.status()) })
+	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) {
+		if err := s.serves(); err != nil {
+			s.refuse(w, err)
+			return
+		}
+		s.answer(w, s.status())
+	})
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{ErrorLog: s.errorLog}))
 	mux.HandleFunc("POST /drain", s.postDrain)
 	mux.HandleFunc("POST /handover", s.postHandover)
@@ -53,6 +63,9 @@ func (s *server) refuse(w http.ResponseWriter, err error) {
 		e = delivery.Wrap(delivery.CodeInternal, err, "The proxy failed: see its log.")
 	}
 	w.Header().Set("Content-Type", "application/json")
+	if s.leaving.Load() {
+		w.Header().Set(headerExchanged, "1")
+	}
 	w.WriteHeader(statuses[e.Code])
 	if err := json.NewEncoder(w).Encode(e); err != nil {
 		s.log.Debug("An answer on the admin socket was not taken.", "error", err)
@@ -78,6 +91,10 @@ func (s *server) putConfig(w http.ResponseWriter, r *http.Request) {
 
 // postDrain waits until ?backend= has no request under way, at most ?limit=.
 func (s *server) postDrain(w http.ResponseWriter, r *http.Request) {
+	if err := s.serves(); err != nil {
+		s.refuse(w, err)
+		return
+	}
 	id := r.URL.Query().Get("backend")
 	limit, err := time.ParseDuration(r.URL.Query().Get("limit"))
 	if err != nil || limit < 0 || limit > maxDrain || id == "" {

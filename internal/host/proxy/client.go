@@ -66,32 +66,56 @@ func (c *Client) Drain(ctx context.Context, backend string, limit time.Duration)
 	return c.call(ctx, http.MethodPost, "/drain?"+query.Encode(), nil, nil)
 }
 
-// call does one request of the admin API and decodes its answer into out.
+// How often and how soon a call is tried again while one proxy process hands
+// over to another, which takes milliseconds.
+const (
+	exchangeTries = 40
+	exchangePause = 25 * time.Millisecond
+)
+
+// call does one request of the admin API and decodes its answer into out. It
+// waits for an exchange of processes to end.
 func (c *Client) call(ctx context.Context, method, path string, body []byte, out any) error {
+	for try := 1; ; try++ {
+		exchanged, err := c.try(ctx, method, path, body, out)
+		if !exchanged || try == exchangeTries {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(exchangePause):
+		}
+	}
+}
+
+// try does one request; exchanged means that the process that answered is
+// leaving, so that the same request again reaches its successor.
+func (c *Client) try(ctx context.Context, method, path string, body []byte, out any) (exchanged bool, _ error) {
 	request, err := http.NewRequestWithContext(ctx, method, "http://proxy"+path, bytes.NewReader(body))
 	if err != nil {
-		return delivery.Wrap(delivery.CodeInternal, err, "The proxy's admin request could not be made.")
+		return false, delivery.Wrap(delivery.CodeInternal, err, "The proxy's admin request could not be made.")
 	}
 	response, err := c.http.Do(request)
 	if err != nil {
 		if ctx.Err() != nil {
-			return ctx.Err()
+			return false, ctx.Err()
 		}
-		return delivery.Wrap(delivery.CodeUnavailable, err, "The proxy does not answer on its admin socket: see whether its process runs.")
+		return false, delivery.Wrap(delivery.CodeUnavailable, err, "The proxy does not answer on its admin socket: see whether its process runs.")
 	}
 	defer response.Body.Close()
 	if response.StatusCode/100 == 2 {
 		if out == nil {
-			return nil
+			return false, nil
 		}
 		if err := json.NewDecoder(io.LimitReader(response.Body, 256<<20)).Decode(out); err != nil {
-			return delivery.Wrap(delivery.CodeUnavailable, err, "The proxy's answer broke off: ask again.")
+			return false, delivery.Wrap(delivery.CodeUnavailable, err, "The proxy's answer broke off: ask again.")
 		}
-		return nil
+		return false, nil
 	}
 	var refused delivery.Error
 	if err := json.NewDecoder(io.LimitReader(response.Body, 1<<20)).Decode(&refused); err != nil || refused.Code == "" {
-		return delivery.Wrap(delivery.CodeInternal, errors.Join(err, errors.New(response.Status)), "The proxy refused with an answer that is not understood.")
+		return false, delivery.Wrap(delivery.CodeInternal, errors.Join(err, errors.New(response.Status)), "The proxy refused with an answer that is not understood.")
 	}
-	return &refused
+	return response.Header.Get(headerExchanged) != "", &refused
 }

@@ -39,7 +39,14 @@ type exchangeKey struct{}
 
 // forward answers one request of a route.
 func (s *server) forward(w http.ResponseWriter, request *http.Request, r *route) {
+	conn := http.NewResponseController(w)
+	hasBody := request.Body != nil && request.Body != http.NoBody
+	if hasBody {
+		_ = conn.EnableFullDuplex() // the answer may begin before the body has ended
+		_ = conn.SetReadDeadline(time.Now().Add(s.limits.StallTimeout))
+	}
 	if request.Method == http.MethodConnect {
+		w.Header().Set("Connection", "close")
 		refuse(w, http.StatusMethodNotAllowed, "This address serves an application; it is not a forward proxy.")
 		return
 	}
@@ -59,11 +66,8 @@ func (s *server) forward(w http.ResponseWriter, request *http.Request, r *route)
 		return
 	}
 	x.request = request.WithContext(context.WithValue(request.Context(), exchangeKey{}, x))
-	if request.Body != nil && request.Body != http.NoBody {
-		x.upload = &upload{
-			inner: http.MaxBytesReader(w, request.Body, s.limits.BodyBytes),
-			conn:  http.NewResponseController(w), stall: s.limits.StallTimeout,
-		}
+	if hasBody {
+		x.upload = &upload{inner: http.MaxBytesReader(w, request.Body, s.limits.BodyBytes), conn: conn, stall: s.limits.StallTimeout}
 		x.request.Body = x.upload
 	}
 	defer x.finish()
@@ -327,12 +331,12 @@ func (u *upload) Read(b []byte) (int, error) {
 	u.read.Store(true)
 	_ = u.conn.SetReadDeadline(time.Now().Add(u.stall))
 	n, err := u.inner.Read(b)
-	if err != nil {
-		// The connection's next read waits for the client to leave, however long the answer takes.
+	switch err {
+	case nil:
+	case io.EOF: // the connection's next read waits for the client to leave, however long the answer takes
 		_ = u.conn.SetReadDeadline(time.Time{})
-		if err != io.EOF {
-			u.err.Store(&err)
-		}
+	default:
+		u.err.Store(&err)
 	}
 	return n, err
 }

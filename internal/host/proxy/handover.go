@@ -392,6 +392,7 @@ func (s *server) follow(conn *net.UnixConn) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	defer s.heir.Store(false)
 	s.earlier = nil
 	for _, c := range s.counters {
 		if base := c.base.Load(); base != nil && base.InFlight != 0 {

@@ -92,6 +92,7 @@ func (s *server) begin(ctx context.Context, o Options, helpers *sync.WaitGroup) 
 		if _, err := e.conn.Write([]byte{handoverAccepted}); err != nil {
 			s.log.Warn("The earlier process ended during the handover.", "error", err)
 		}
+		s.heir.Store(true)
 		helpers.Go(func() { s.follow(e.conn) })
 		context.AfterFunc(ctx, func() { _ = e.conn.Close() })
 		s.log.Info("Took over from a running proxy.", "routes", len(e.Config.Routes))
@@ -178,6 +179,9 @@ func (s *server) leave(linger time.Duration) {
 	for {
 		_, under := s.underWay()
 		open := under
+		if s.heir.Load() && s.successor != nil {
+			open++ // what the predecessor still counts must be passed on
+		}
 		for _, d := range doors {
 			if time.Since(begun) >= linger {
 				d.closeIdle()

@@ -33,6 +33,7 @@ type server struct {
 	started  time.Time
 	serving  sync.WaitGroup
 	leaving  atomic.Bool // handed over, or ending
+	heir     atomic.Bool // a predecessor is still finishing
 	handed   chan struct{}
 	life     context.Context // of every request; ends when requests are cut off
 	cut      context.CancelFunc
@@ -363,7 +364,8 @@ func (s *server) tallies() []tally {
 	return all
 }
 
-// serves reports whether a delivery.Error would be due for a change now.
+// serves returns an error of [delivery.CodeUnavailable] once this process is
+// leaving: what is asked of it is its successor's to answer.
 func (s *server) serves() error {
 	if s.leaving.Load() {
 		return delivery.Errorf(delivery.CodeUnavailable, "The proxy is being exchanged: ask again in a moment.")
