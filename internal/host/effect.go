@@ -103,6 +103,9 @@ func checkWorkload(w delivery.Workload, service string) error {
 	if !w.Artifact.Digest.Valid() {
 		return delivery.Errorf(delivery.CodeInvalid, "The artifact of %s has no valid digest.", service)
 	}
+	if p := w.Readiness.HTTP; p != "" && (!strings.HasPrefix(p, "/") || strings.ContainsFunc(p, func(c rune) bool { return c <= ' ' || c == 0x7f })) {
+		return delivery.Errorf(delivery.CodeInvalid, "The readiness path %q of %s is not a path of the program's own address: begin it with a slash.", p, service)
+	}
 	for name := range w.Env {
 		if err := checkVariable(name); err != nil {
 			return err

@@ -50,7 +50,12 @@ func (k *keeper) stopLocked() {
 
 // keepLocked starts the keeper of an instance. s.mu is held.
 func (s *Supervisor) keepLocked(ctx context.Context, r *record, i *instanceRecord) {
-	w := r.service(i.Service).workload(i.Workload)
+	svc := r.service(i.Service)
+	if svc == nil || svc.workload(i.Workload) == nil {
+		s.options.Log.Error("an instance belongs to no workload; its record was changed by hand", "instance", i.ID)
+		return
+	}
+	w := svc.workload(i.Workload)
 	output, err := s.outputs.path(r.Key, i.Service, i.Workload, i.ID)
 	if err != nil {
 		s.options.Log.Error("an instance's log can't be written; trying again", "instance", i.ID, "error", err)

@@ -12,6 +12,8 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -225,10 +227,15 @@ func killAll(t *testing.T, dir string) {
 			sweepMarked(task.Instance)
 		}
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-	defer cancel()
-	if status, err := proxy.Dial(ProxySocket(dir)).Status(ctx); err == nil && status.PID != os.Getpid() {
-		_ = syscall.Kill(status.PID, syscall.SIGKILL)
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		t.Error(err)
+	}
+	for _, e := range entries { // proxies, also one that does not answer yet
+		pid, err := strconv.Atoi(e.Name())
+		if err == nil && slices.ContainsFunc(environment(pid), func(v []byte) bool { return string(v) == "TEST_DIR="+dir }) {
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
 	}
 }
 

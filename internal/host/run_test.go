@@ -338,3 +338,22 @@ func leaders(t *testing.T, dir string) []int {
 	slices.Sort(found)
 	return found
 }
+
+// A host that can't enrol says why and ends; it does not wait for ever.
+func TestRunRefused(t *testing.T) {
+	s := newSite(t)
+	eventually(t, func() error { // its own host enrols and spends the token
+		_, err := s.store.Host(t.Context(), "local")
+		return err
+	})
+	for name, token := range map[string]string{
+		"a spent token":             s.token,
+		"a token of another server": remote.NewEnrolmentToken(strings.Repeat("0", 64)).String(),
+		"no token":                  "",
+	} {
+		err := Run(t.Context(), Options{Dir: openDir(t), Server: "https://" + s.socket.Addr().String(), Token: token})
+		if err == nil || delivery.ErrorCode(err) != delivery.CodeDenied && delivery.ErrorCode(err) != delivery.CodeInvalid {
+			t.Errorf("%s: got %v, want it refused", name, err)
+		}
+	}
+}

@@ -27,8 +27,11 @@ func Shutdown(ctx context.Context, o Options) error {
 	var all sync.WaitGroup
 	for _, r := range s.records {
 		for _, i := range r.Instances {
-			w := r.service(i.Service).workload(i.Workload)
-			all.Go(func() { s.endMarked(ctx, i.Process, i.ID, orDefault(w.Workload.Stop.Grace, stopGrace)) })
+			grace := stopGrace
+			if svc := r.service(i.Service); svc != nil && svc.workload(i.Workload) != nil {
+				grace = orDefault(svc.workload(i.Workload).Workload.Stop.Grace, stopGrace)
+			}
+			all.Go(func() { s.endMarked(ctx, i.Process, i.ID, grace) })
 		}
 		for _, t := range r.Tasks {
 			if !t.Done {

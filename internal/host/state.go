@@ -20,7 +20,7 @@ const recordFormat = 1
 // while it has no result, so a few hundred are far more than can be repeated.
 const (
 	keptResults = 400
-	keptTasks   = 40
+	keptTasks   = 20
 )
 
 // record is all that the host must not forget of one placement: one file, so

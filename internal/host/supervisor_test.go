@@ -171,6 +171,7 @@ func TestRefusedEffects(t *testing.T) {
 		{"a weight twice", shiftEffect(delivery.Weight{Workload: wl.ComputeDigest(), Percent: 50}, delivery.Weight{Workload: wl.ComputeDigest(), Percent: 50}), "distinct"},
 		{"a weight for nothing", shiftEffect(delivery.Weight{Workload: other.ComputeDigest(), Percent: 100}), "does not run on this host"},
 		{"a mark in the environment", startEffect(w.script("true", func(x *delivery.Workload) { x.Env = map[string]string{"TIDEGATE_INSTANCE": "x"} }), 1), "can't be the name"},
+		{"a probe of another address", startEffect(w.script("true", func(x *delivery.Workload) { x.Readiness = delivery.Probe{HTTP: "@169.254.169.254/"} }), 1), "begin it with a slash"},
 		{"a name with a path", func() delivery.Effect { x := wl; x.Service = "../web"; return startEffect(x, 1) }(), "not valid"},
 	}
 	for _, test := range tests {
@@ -665,41 +666,6 @@ func TestFullDisk(t *testing.T) {
 		t.Fatalf("got %+v, %v, want it done", r, err)
 	}
 	w.ready(wl, 1)
-}
-
-func TestArtifactResumesAndIsChecked(t *testing.T) {
-	l := newLibrary()
-	a := l.add([]byte(strings.Repeat("0123456789", 100)))
-	l.failures = 1
-	c := &cache{dir: t.TempDir(), source: l}
-	if _, err := c.get(t.Context(), a); delivery.ErrorCode(err) != delivery.CodeUnavailable {
-		t.Fatalf("got %v, want unavailable", err)
-	}
-	path, err := c.get(t.Context(), a)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if b, err := os.ReadFile(path); err != nil || delivery.DigestBytes(b) != a.Digest {
-		t.Errorf("got another content, %v", err)
-	}
-	if diff := cmp.Diff([]int64{0, 500}, l.offsets); diff != "" {
-		t.Errorf("offsets (-want +got):\n%s", diff)
-	}
-	if _, err := c.get(t.Context(), a); err != nil || l.fetched != 2 {
-		t.Errorf("%d fetches, %v; what is here must not be fetched", l.fetched, err)
-	}
-	wrong := l.add([]byte("right"))
-	l.content[wrong.Digest] = []byte("wrong")
-	for range 2 {
-		if _, err := c.get(t.Context(), wrong); delivery.ErrorCode(err) != delivery.CodeInvalid {
-			t.Errorf("got %v, want invalid", err)
-		}
-	}
-	long := l.add([]byte("long"))
-	l.content[long.Digest] = []byte("longer than said")
-	if _, err := c.get(t.Context(), long); delivery.ErrorCode(err) != delivery.CodeInvalid {
-		t.Errorf("got %v, want invalid", err)
-	}
 }
 
 // lockedBuffer is a log that several goroutines write to.

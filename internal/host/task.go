@@ -14,7 +14,7 @@ const (
 	taskTimeout = 5 * time.Minute // when the plan names none
 	taskGrace   = 5 * time.Second // between SIGTERM and SIGKILL at its end
 	taskTail    = 10              // lines of output in its message
-	taskMessage = 2000            // bytes of a message
+	taskMessage = 1000            // bytes of a message
 )
 
 // perform does a command task to its end. A task whose process may have begun

@@ -623,6 +623,7 @@ func TestReportsGoOutWhenTheyDiffer(t *testing.T) {
 	m.set(3)
 	at := report(3)
 	// A result brings a report that shows what came of it, though nothing changed.
+	s.clock.add(time.Second) // the server's clock stamps both
 	s.intend("default", effectOf("local", 1))
 	eventually(t, func() error {
 		if r, err := s.store.Report(t.Context(), "local"); err != nil || !r.At.After(at) {
