@@ -14,6 +14,7 @@ import (
 // Defaults of a probe, for a plan that names none.
 const (
 	probeInterval = 200 * time.Millisecond
+	probeFirst    = 10 * time.Millisecond // doubled with each try up to the interval
 	probeTimeout  = 30 * time.Second
 	probeTry      = 2 * time.Second // longest single try
 	probeReady    = 2 * time.Second // shortest time between tries once it is ready

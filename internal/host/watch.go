@@ -37,7 +37,7 @@ func (s *Supervisor) watch(ctx context.Context, k *keeper, p *process) watched {
 	if ready {
 		good = since
 	}
-	failures := 0
+	failures, next := 0, probeFirst
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	answers := make(chan error, 1) // a probe that is under way ends with probing
@@ -75,11 +75,13 @@ func (s *Supervisor) watch(ctx context.Context, k *keeper, p *process) watched {
 			default:
 				s.notReady(k, err)
 			}
-			next := interval
+			// Most programs are ready soon: the first tries come quickly.
+			next = min(2*next, interval)
+			wait := next
 			if ready {
-				next = max(interval, probeReady)
+				wait = max(interval, probeReady)
 			}
-			timer.Reset(next)
+			timer.Reset(wait)
 		}
 	}
 }
