@@ -59,7 +59,7 @@ func application() {
 		fmt.Fprintf(w, "%s %d %s", os.Getenv("NAME"), os.Getpid(), os.Getenv("ARGUMENT"))
 	})
 	mux.HandleFunc("GET /slow", func(w http.ResponseWriter, _ *http.Request) {
-		time.Sleep(300 * time.Millisecond)
+		<-time.After(300 * time.Millisecond)
 		fmt.Fprint(w, "slow")
 	})
 	mux.HandleFunc("GET /env", func(w http.ResponseWriter, _ *http.Request) {
