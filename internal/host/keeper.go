@@ -149,9 +149,8 @@ func (s *Supervisor) adoptInstance(ctx context.Context, k *keeper) *process {
 		found = *was
 	case port != 0:
 		// It may have been started and not written down.
-		var ok bool
-		if found, ok = find(k.id, s.options.Now()); !ok {
-			break
+		if p, ok := find(k.id, s.options.Now()); ok {
+			found = p
 		}
 	}
 	if found.PID != 0 {

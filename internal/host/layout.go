@@ -28,7 +28,6 @@ func (l layout) states() string    { return filepath.Join(l.dir, "state") }
 func (l layout) artifacts() string { return filepath.Join(l.dir, "artifacts") }
 func (l layout) outputs() string   { return filepath.Join(l.dir, "logs") }
 func (l layout) identity() string  { return filepath.Join(l.dir, "identity") }
-func (l layout) proxyFile() string { return filepath.Join(l.dir, "proxy.json") }
 
 // ProxyDir returns the directory for proxy.Options.Dir of the host with that
 // data directory.
