@@ -16,6 +16,8 @@ import (
 	"github.com/tidegate-cd/tidegate/internal/delivery"
 )
 
+const workName = "work"
+
 // layout is where things are. Everything but the programs' own directories is
 // for the supervisor only.
 type layout struct {
@@ -28,6 +30,7 @@ func (l layout) states() string    { return filepath.Join(l.dir, "state") }
 func (l layout) artifacts() string { return filepath.Join(l.dir, "artifacts") }
 func (l layout) outputs() string   { return filepath.Join(l.dir, "logs") }
 func (l layout) identity() string  { return filepath.Join(l.dir, "identity") }
+func (l layout) workNote() string  { return filepath.Join(l.dir, "work.path") } // where work is when it is not in dir
 
 // ProxyDir returns the directory for proxy.Options.Dir of the host with that
 // data directory.
@@ -62,10 +65,10 @@ func openLayout(dir, userName string) (layout, error) {
 	if err := privateDir(filepath.Dir(ProxySocket(dir))); err != nil {
 		return l, err
 	}
-	l.work = filepath.Join(dir, "work")
+	l.work = filepath.Join(dir, workName)
 	if l.owner != nil && !reachable(filepath.Dir(dir)) {
 		// The programs' user can't come through to dir, for example below /root.
-		if l.work, err = workElsewhere(filepath.Join(dir, "work.path")); err != nil {
+		if l.work, err = workElsewhere(l.workNote()); err != nil {
 			return l, err
 		}
 	} else if l.owner != nil {
@@ -151,6 +154,15 @@ func workElsewhere(note string) (string, error) {
 		return "", err
 	}
 	return dir, replaceFile(note, []byte(dir+"\n"))
+}
+
+// forgetElsewhere removes a directory that workElsewhere made; artifacts are
+// unpacked again when they are needed.
+func (l layout) forgetElsewhere() error {
+	if l.work == filepath.Join(l.dir, workName) {
+		return nil
+	}
+	return errors.Join(os.RemoveAll(l.work), os.Remove(l.workNote()))
 }
 
 // workloadDir returns the directory of a workload: its program in root, and

@@ -222,4 +222,14 @@ func TestUnreachableDirectory(t *testing.T) {
 	if w.s.layout.work != work || w.status().Workload(wl.ComputeDigest()).Restarts != 0 {
 		t.Errorf("programs moved to %s", w.s.layout.work)
 	}
+	w.stop()
+	if err := Shutdown(t.Context(), w.options); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(work); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("%s is left behind: %v", work, err)
+	}
+	w.start()
+	w.ready(wl, 1)
+	work = w.s.layout.work
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"github.com/tidegate-cd/tidegate/internal/delivery"
 )
 
 // proxyGrace is how long a proxy may finish its requests under way.
@@ -12,7 +14,9 @@ const proxyGrace = 10 * time.Second
 // Shutdown ends everything that runs for the host with that data directory:
 // first the proxy, so that no request meets a program that is gone, then the
 // programs, each with the grace of its plan. No supervisor may run (conflict).
-// What is wanted stays recorded: the next supervisor starts it again.
+// What is wanted stays recorded: the next supervisor starts it again. A
+// directory for programs outside the data directory is removed, so that
+// removing the data directory afterwards leaves nothing behind.
 func Shutdown(ctx context.Context, o Options) error {
 	s, err := New(o)
 	if err != nil {
@@ -40,7 +44,13 @@ func Shutdown(ctx context.Context, o Options) error {
 		}
 	}
 	all.Wait()
-	return ctx.Err()
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if err := s.layout.forgetElsewhere(); err != nil {
+		return delivery.Wrap(delivery.CodeInternal, err, "The programs' directory %s can't be removed (%v).", s.layout.work, err)
+	}
+	return nil
 }
 
 // endMarked ends the process of an instance and what it left behind.
