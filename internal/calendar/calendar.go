@@ -119,13 +119,27 @@ func weekly(w delivery.Window, zone *time.Location, at time.Time, reason string)
 	var all []span
 	for day := -1; day <= horizonDays; day++ {
 		y, m, d := at.AddDate(0, 0, day).Date()
-		from := time.Date(y, m, d, fromH, fromM, 0, 0, zone)
+		from := wall(y, m, d, fromH, fromM, zone)
 		if len(w.Days) > 0 && !slices.ContainsFunc(w.Days, func(name string) bool { return isDay(name, time.Date(y, m, d, 12, 0, 0, 0, zone).Weekday()) }) {
 			continue
 		}
-		all = append(all, span{from, time.Date(y, m, d+next, toH, toM, 0, 0, zone), w.Name, reason})
+		all = append(all, span{from, wall(y, m, d+next, toH, toM, zone), w.Name, reason})
 	}
 	return all
+}
+
+// wall is a time by the wall clock; one that the clock skips is the moment at
+// which it goes on.
+func wall(y int, m time.Month, d, hour, minute int, zone *time.Location) time.Time {
+	t := time.Date(y, m, d, hour, minute, 0, 0, zone)
+	if (t.Hour()*60+t.Minute()-hour*60-minute)%(24*60) == 0 {
+		return t
+	}
+	start, end := t.ZoneBounds()
+	if end.IsZero() || !start.IsZero() && t.Sub(start) < end.Sub(t) {
+		return start
+	}
+	return end
 }
 
 // Clock reads "09:30"; 24:00 is the end of the day.

@@ -18,6 +18,7 @@ import (
 	"github.com/tidegate-cd/tidegate/internal/client"
 	"github.com/tidegate-cd/tidegate/internal/client/wire"
 	"github.com/tidegate-cd/tidegate/internal/delivery"
+	"github.com/tidegate-cd/tidegate/internal/host"
 )
 
 // site is where the demo happens: a directory, the processes in it, and the
@@ -49,6 +50,9 @@ func newSite(ctx context.Context, o Options, say func(string, ...any)) (*site, e
 			return nil, delivery.Wrap(delivery.CodeUnavailable, err, "The demo has no temporary directory: %v.", err)
 		}
 		s.temporary = true
+		if err := os.Chmod(s.dir, 0o711); err != nil { // releases run as another user where we are root
+			return nil, delivery.Wrap(delivery.CodeUnavailable, err, "The demo's directory %s can't be used: %v.", s.dir, err)
+		}
 	}
 	for _, d := range []string{"config", "source"} {
 		if err := os.MkdirAll(filepath.Join(s.dir, d), 0o755); err != nil {
@@ -210,7 +214,7 @@ func (s *site) tail(name string) string {
 }
 
 // close ends everything that the demo started. What a host runs outlives it on
-// purpose, so that is found by the directory that it runs in.
+// purpose, so it is told to shut down.
 func (s *site) close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -227,29 +231,15 @@ func (s *site) close() {
 			}
 		}
 	}
-	s.killLeft()
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	if s.host != nil {
+		if err := host.Shutdown(ctx, host.Options{Dir: filepath.Join(s.dir, "host")}); err != nil {
+			fmt.Fprintln(os.Stderr, "tidegate demo: not everything could be ended:", err)
+		}
+	}
 	if s.temporary {
 		os.RemoveAll(s.dir)
-	}
-}
-
-// killLeft ends the processes whose command line names the demo's directory:
-// the proxy and the releases' programs.
-func (s *site) killLeft() {
-	entries, err := os.ReadDir("/proc")
-	if err != nil {
-		return
-	}
-	for _, e := range entries {
-		pid, err := strconv.Atoi(e.Name())
-		if err != nil || pid == os.Getpid() {
-			continue
-		}
-		line, err := os.ReadFile(filepath.Join("/proc", e.Name(), "cmdline"))
-		program, _ := os.Readlink(filepath.Join("/proc", e.Name(), "exe"))
-		if err == nil && (strings.Contains(string(line), s.dir+"/host") || strings.HasPrefix(program, s.dir+"/")) {
-			syscall.Kill(pid, syscall.SIGKILL)
-		}
 	}
 }
 
