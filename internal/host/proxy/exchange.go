@@ -65,12 +65,17 @@ func (s *server) forward(w http.ResponseWriter, request *http.Request, r *route)
 		refuse(w, http.StatusServiceUnavailable, "No instance of this service is ready: try again shortly.")
 		return
 	}
+	x.request = request
+	defer x.finish()
+	if isPlain(request, hasBody) {
+		s.plain(x)
+		return
+	}
 	x.request = request.WithContext(context.WithValue(request.Context(), exchangeKey{}, x))
 	if hasBody {
 		x.upload = &upload{inner: http.MaxBytesReader(w, request.Body, s.limits.BodyBytes), conn: conn, stall: s.limits.StallTimeout}
 		x.request.Body = x.upload
 	}
-	defer x.finish()
 	s.reverse.ServeHTTP(x, x.request)
 }
 
@@ -198,26 +203,33 @@ func (s *server) rewrite(pr *httputil.ProxyRequest) {
 	out.URL.Scheme, out.URL.Host = "http", x.backend.address
 	out.URL.RawQuery = pr.In.URL.RawQuery // as it came, not normalised
 	out.Host = pr.In.Host
-	peer, forwarded := "", pr.In.Host
+	s.setForwarded(out.Header, pr.In)
+}
+
+// setForwarded tells the backend who asks, for which host, and how. What an
+// untrusted client says of itself is dropped.
+func (s *server) setForwarded(h http.Header, in *http.Request) {
+	peer, forwarded := "", in.Host
 	proto := "http"
-	if address, err := netip.ParseAddrPort(pr.In.RemoteAddr); err == nil {
+	if address, err := netip.ParseAddrPort(in.RemoteAddr); err == nil {
 		peer = address.Addr().Unmap().String()
 		if s.trusts(address.Addr()) {
-			if before := pr.In.Header["X-Forwarded-For"]; len(before) > 0 {
+			if before := in.Header["X-Forwarded-For"]; len(before) > 0 {
 				peer = strings.Join(before, ", ") + ", " + peer
 			}
-			if host := pr.In.Header.Get("X-Forwarded-Host"); host != "" {
+			if host := in.Header.Get("X-Forwarded-Host"); host != "" {
 				forwarded = host
 			}
-			if p := pr.In.Header.Get("X-Forwarded-Proto"); p == "https" {
+			if p := in.Header.Get("X-Forwarded-Proto"); p == "https" {
 				proto = p
 			}
 		}
 	}
+	delete(h, "Forwarded")
 	values := []string{peer, forwarded, proto} // one allocation for three headers
-	out.Header["X-Forwarded-For"] = values[0:1:1]
-	out.Header["X-Forwarded-Host"] = values[1:2:2]
-	out.Header["X-Forwarded-Proto"] = values[2:3:3]
+	h["X-Forwarded-For"] = values[0:1:1]
+	h["X-Forwarded-Host"] = values[1:2:2]
+	h["X-Forwarded-Proto"] = values[2:3:3]
 }
 
 // trusts reports whether a peer's X-Forwarded headers are believed.
@@ -235,12 +247,11 @@ func (s *server) trusts(peer netip.Addr) bool {
 func (s *server) fail(w http.ResponseWriter, request *http.Request, err error) {
 	x := w.(*exchange)
 	if refused := x.upload.failure(); refused != nil {
-		var timeout net.Error
 		w.Header().Set("Connection", "close")
 		switch {
 		case isType[*http.MaxBytesError](refused):
 			refuse(w, http.StatusRequestEntityTooLarge, "The request's body is larger than this address takes.")
-		case errors.As(refused, &timeout) && timeout.Timeout():
+		case isTimeout(refused):
 			refuse(w, http.StatusRequestTimeout, "The request's body came too slowly.")
 		case errors.Is(refused, io.ErrUnexpectedEOF) || isType[*net.OpError](refused) || x.request.Context().Err() != nil:
 			x.unsent = true // the client has left
@@ -253,12 +264,16 @@ func (s *server) fail(w http.ResponseWriter, request *http.Request, err error) {
 		return // the client has left: nobody reads an answer, and no backend is to blame
 	}
 	s.log.Debug("A backend gave no answer.", "route", x.route.id.String(), "backend", x.backend.id, "error", err)
-	var timeout net.Error
-	if !isType[*dialError](err) && errors.As(err, &timeout) && timeout.Timeout() {
+	if !isType[*dialError](err) && isTimeout(err) {
 		refuse(w, http.StatusGatewayTimeout, "The service did not answer in time.")
 		return
 	}
 	refuse(w, http.StatusBadGateway, "The service gave no answer.")
+}
+
+func isTimeout(err error) bool {
+	var timeout net.Error
+	return errors.As(err, &timeout) && timeout.Timeout()
 }
 
 func isType[E error](err error) bool {
@@ -294,8 +309,7 @@ func (roundTripper) RoundTrip(request *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	if response.StatusCode == http.StatusSwitchingProtocols || response.ContentLength < 0 {
-		x.counted, x.erred = true, response.StatusCode >= 500
-		x.group.counter.count(response.StatusCode, time.Since(x.start))
+		x.note(response.StatusCode)
 	}
 	if response.StatusCode != http.StatusSwitchingProtocols && response.Body != http.NoBody {
 		response.Body = &download{response.Body, x}
@@ -368,9 +382,8 @@ type dialError struct{ err error }
 func (e *dialError) Error() string { return e.err.Error() }
 func (e *dialError) Unwrap() error { return e.err }
 
-// newTransport returns the connections to one backend. Idle ones end before
-// the five seconds after which common servers close them, so that a request
-// seldom meets a connection that is just being closed.
+// newTransport returns the connections to one backend for requests that are
+// not plain.
 func newTransport(limits Limits) *http.Transport {
 	dialer := &net.Dialer{Timeout: limits.ConnectTimeout, KeepAlive: 15 * time.Second}
 	return &http.Transport{
@@ -383,11 +396,11 @@ func newTransport(limits Limits) *http.Transport {
 		},
 		DisableCompression:     true,
 		MaxIdleConns:           0,
-		MaxIdleConnsPerHost:    1024,
-		IdleConnTimeout:        4 * time.Second,
+		MaxIdleConnsPerHost:    maxIdleUpstreams,
+		IdleConnTimeout:        upstreamIdle,
 		ResponseHeaderTimeout:  limits.AnswerTimeout,
 		ExpectContinueTimeout:  time.Second,
-		MaxResponseHeaderBytes: 256 << 10,
+		MaxResponseHeaderBytes: maxAnswerHead,
 		ForceAttemptHTTP2:      false,
 	}
 }

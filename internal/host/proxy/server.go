@@ -139,7 +139,8 @@ func (s *server) newTables(c Config, routes map[RouteID]*route) []*table {
 	}
 	for id, b := range s.backends {
 		if backends[id] != b {
-			b.removed = true
+			b.transport.CloseIdleConnections()
+			b.plain.prune(now, true)
 			s.removed = append(s.removed, b)
 		}
 	}
@@ -263,8 +264,12 @@ func (s *server) keepHouse(ctx context.Context) {
 		}
 		return d.conns.Load() == 0
 	})
+	for _, b := range s.backends {
+		b.plain.prune(now, false)
+	}
 	s.removed = slices.DeleteFunc(s.removed, func(b *backend) bool {
 		b.transport.CloseIdleConnections()
+		b.plain.prune(now, true)
 		return b.inFlight.Load() == 0
 	})
 	s.dropCounters(now)

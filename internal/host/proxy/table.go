@@ -33,10 +33,10 @@ type backend struct {
 	id, address string
 	key         counterKey
 	transport   *http.Transport
+	plain       upstreams
 	inFlight    atomic.Int64
 	down        atomic.Int64 // server time in nanoseconds until which others of its group are preferred
 	failure     atomic.Pointer[string]
-	removed     bool // guarded by server.mu
 }
 
 // schedule spreads the groups over one turn by smooth weighted round robin:
