@@ -13,6 +13,7 @@ import (
 	"context"
 	"encoding/json"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -124,11 +125,7 @@ func (r *Runner) turn(ctx context.Context, lease store.Lease) (again bool, err e
 	for _, e := range turn.Events {
 		r.o.Log.Info("event", "type", e.Type, "placement", lease.Key.String(), "deployment", e.Deployment, "message", e.Message)
 	}
-	mine := false
-	for _, e := range turn.Effects {
-		mine = mine || r.mine(e)
-	}
-	return turn.Again || mine, nil
+	return turn.Again || slices.ContainsFunc(turn.Effects, r.mine), nil
 }
 
 // change is everything that one turn writes.
@@ -137,6 +134,9 @@ func (r *Runner) change(lease store.Lease, rec store.Record, o engine.Observatio
 		Lease: &lease, Expect: basis.Expect, Placement: &next, Version: rec.Version, Wake: turn.Wake,
 		Effects: turn.Effects, Plans: basis.Plans, Decisions: basis.Decisions, Inventory: turn.Inventory,
 		Deployments: append([]delivery.Deployment(nil), turn.Finished...),
+	}
+	if turn.Again || slices.ContainsFunc(turn.Effects, r.mine) {
+		c.Wake = o.Now // whoever comes after a crash right here goes on at once
 	}
 	for _, command := range o.Commands {
 		c.ConsumedCommands = append(c.ConsumedCommands, command.ID)
