@@ -24,7 +24,8 @@ unit: ## all tests with the race detector, the crash sweep among them; skipped o
 	@echo "skipped: $$(grep -cE '^\s*--- SKIP' .test.log || true)"; grep -E '^\s*--- SKIP' -A1 .test.log || true
 
 demo: build ## the main job, on real input
-	bin/tidegate demo --once --output json
+	bin/tidegate demo --once --output json > .demo.log || { tail -5 .demo.log; exit 1; }
+	@tail -1 .demo.log
 
 fresh: ## a clone of what is committed builds by itself
 	@dir=$$(mktemp -d) && git clone -q . "$$dir/tidegate" && cd "$$dir/tidegate" && $(GO) build ./... && rm -rf "$$dir" && echo "fresh clone builds"
