@@ -26,7 +26,8 @@ type exchange struct {
 	table   *table
 	group   *group
 	backend *backend
-	upload  *upload // nil without a body
+	upload  *upload // nil on the short way
+	body    []byte  // on the short way
 
 	status  int  // of the final answer's head; 0 before it
 	counted bool // in the requests
@@ -56,6 +57,16 @@ func (s *server) forward(w http.ResponseWriter, request *http.Request, r *route)
 		return
 	}
 	x := &exchange{ResponseWriter: w, server: s, start: time.Now(), route: r}
+	short := isPlain(request, hasBody)
+	if short && hasBody {
+		buffer := copyBuffers.Get()
+		defer copyBuffers.Put(buffer)
+		x.body = buffer[:request.ContentLength]
+		if err := readSmall(conn, request, x.body); err != nil {
+			refuseBody(w, err)
+			return
+		}
+	}
 	if !x.acquire() {
 		r.unserved.Add(1)
 		if x.group != nil {
@@ -67,7 +78,7 @@ func (s *server) forward(w http.ResponseWriter, request *http.Request, r *route)
 	}
 	x.request = request
 	defer x.finish()
-	if isPlain(request, hasBody) {
+	if short {
 		s.plain(x)
 		return
 	}
@@ -170,6 +181,9 @@ func (x *exchange) Unwrap() http.ResponseWriter { return x.ResponseWriter }
 func (x *exchange) WriteHeader(status int) {
 	if status >= 200 || status == http.StatusSwitchingProtocols {
 		x.status = status
+		if h := x.ResponseWriter.Header(); h["Content-Type"] == nil {
+			h["Content-Type"] = nil // what the backend did not say is not guessed
+		}
 	}
 	x.ResponseWriter.WriteHeader(status)
 }
@@ -181,6 +195,21 @@ func (x *exchange) Write(b []byte) (int, error) {
 		x.unsent = true
 	}
 	return n, err
+}
+
+// refuseBody answers a client whose body could not be read.
+func refuseBody(w http.ResponseWriter, err error) {
+	w.Header().Set("Connection", "close")
+	switch {
+	case isType[*http.MaxBytesError](err):
+		refuse(w, http.StatusRequestEntityTooLarge, "The request's body is larger than this address takes.")
+	case isTimeout(err):
+		refuse(w, http.StatusRequestTimeout, "The request's body came too slowly.")
+	case errors.Is(err, io.ErrUnexpectedEOF) || isType[*net.OpError](err) || errors.Is(err, context.Canceled):
+		panic(http.ErrAbortHandler) // the client has left; returning would be an answer, 200
+	default:
+		refuse(w, http.StatusBadRequest, "The request's body could not be read to its end.")
+	}
 }
 
 // newReverse returns the reverse proxy that all routes share; what differs is
@@ -246,22 +275,12 @@ func (s *server) trusts(peer netip.Addr) bool {
 // fail answers a request that got no answer.
 func (s *server) fail(w http.ResponseWriter, request *http.Request, err error) {
 	x := w.(*exchange)
-	if refused := x.upload.failure(); refused != nil {
-		w.Header().Set("Connection", "close")
-		switch {
-		case isType[*http.MaxBytesError](refused):
-			refuse(w, http.StatusRequestEntityTooLarge, "The request's body is larger than this address takes.")
-		case isTimeout(refused):
-			refuse(w, http.StatusRequestTimeout, "The request's body came too slowly.")
-		case errors.Is(refused, io.ErrUnexpectedEOF) || isType[*net.OpError](refused) || x.request.Context().Err() != nil:
-			x.unsent = true // the client has left
-		default:
-			refuse(w, http.StatusBadRequest, "The request's body could not be read to its end.")
-		}
+	if err := x.upload.failure(); err != nil {
+		refuseBody(w, err)
 		return
 	}
 	if x.request.Context().Err() != nil {
-		return // the client has left: nobody reads an answer, and no backend is to blame
+		panic(http.ErrAbortHandler) // the client has left, and no backend is to blame; returning would be an answer, 200
 	}
 	s.log.Debug("A backend gave no answer.", "route", x.route.id.String(), "backend", x.backend.id, "error", err)
 	if !isType[*dialError](err) && isTimeout(err) {

@@ -6,19 +6,35 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 )
 
-// isPlain reports whether a request can take the short way: it has no body and
-// asks for nothing that lives on one connection only. All others go through
-// httputil.ReverseProxy, which does the same with more steps.
+// smallBody is the largest body, in bytes, that is read whole before a backend
+// is chosen. It is at most copyBufferBytes.
+const smallBody = 16 << 10
+
+// isPlain reports whether a request can take the short way: its body is small
+// or absent, and it asks for nothing that lives on one connection only. All
+// others go through httputil.ReverseProxy, which does the same with more steps.
 func isPlain(r *http.Request, hasBody bool) bool {
-	return !hasBody && r.ContentLength == 0 && len(r.TransferEncoding) == 0 && len(r.Trailer) == 0 && r.Header["Upgrade"] == nil && r.Header["Te"] == nil && r.Header["Expect"] == nil &&
+	if hasBody && (r.ContentLength <= 0 || r.ContentLength > smallBody) {
+		return false
+	}
+	return len(r.TransferEncoding) == 0 && len(r.Trailer) == 0 && r.Header["Upgrade"] == nil && r.Header["Te"] == nil && r.Header["Expect"] == nil &&
 		r.URL.Opaque == "" && (strings.HasPrefix(r.URL.Path, "/") || r.URL.Path == "*" || r.URL.Path == "")
 }
 
-// plain forwards a request without a body on the handler's own goroutine.
+// readSmall reads a body whole, within the read deadline that is set.
+func readSmall(conn *http.ResponseController, r *http.Request, body []byte) error {
+	if _, err := io.ReadFull(r.Body, body); err != nil {
+		return err
+	}
+	return conn.SetReadDeadline(time.Time{}) // the next read waits for the client to leave
+}
+
+// plain forwards a request on the handler's own goroutine.
 func (s *server) plain(x *exchange) {
 	u, response, release, err := x.send()
 	if err != nil {
@@ -169,8 +185,8 @@ func (x *exchange) exchangeHeads(u *upstream) (*http.Response, error) {
 	if err := u.await(time.Now(), x.server.limits.AnswerTimeout); err != nil {
 		return nil, err
 	}
-	u.head = x.appendHead(u.head[:0])
-	if _, err := u.conn.Write(u.head); err != nil {
+	u.request = x.appendRequest(u.request[:0])
+	if _, err := u.conn.Write(u.request); err != nil {
 		return nil, noAnswer(err)
 	}
 	if _, err := u.reader.Peek(1); err != nil {
@@ -216,9 +232,9 @@ func (x *exchange) inform(response *http.Response) {
 	}
 }
 
-// appendHead writes the backend's request. Names and values were checked by
+// appendRequest writes the backend's request with its body. Names and values were checked by
 // the HTTP server that read them.
-func (x *exchange) appendHead(b []byte) []byte {
+func (x *exchange) appendRequest(b []byte) []byte {
 	r := x.request
 	removeHopByHop(r.Header)
 	x.server.setForwarded(r.Header, r)
@@ -243,10 +259,13 @@ func (x *exchange) appendHead(b []byte) []byte {
 			b = append(b, "\r\n"...)
 		}
 	}
-	if r.Method == http.MethodPost || r.Method == http.MethodPut || r.Method == http.MethodPatch {
-		b = append(b, "Content-Length: 0\r\n"...)
+	if len(x.body) > 0 || r.Method == http.MethodPost || r.Method == http.MethodPut || r.Method == http.MethodPatch {
+		b = append(b, "Content-Length: "...)
+		b = strconv.AppendInt(b, int64(len(x.body)), 10)
+		b = append(b, "\r\n"...)
 	}
-	return append(b, "\r\n"...)
+	b = append(b, "\r\n"...)
+	return append(b, x.body...)
 }
 
 // hopByHop are the headers of one connection (RFC 9110, section 7.6.1, and

@@ -1,7 +1,9 @@
 package proxy
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -321,7 +323,7 @@ func TestClientThatLeavesIsNoError(t *testing.T) {
 	for _, request := range []string{
 		"GET /wait HTTP/1.1\r\nHost: shop\r\n\r\n",
 		"GET /stream HTTP/1.1\r\nHost: shop\r\n\r\n",
-		"POST /upload HTTP/1.1\r\nHost: shop\r\nContent-Length: 100\r\n\r\nsome of it",
+		"POST /upload HTTP/1.1\r\nHost: shop\r\nContent-Length: 100000\r\n\r\nsome of it",
 	} {
 		conn, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
 		if err != nil {
@@ -349,6 +351,69 @@ func TestClientThatLeavesIsNoError(t *testing.T) {
 	}
 }
 
+// Half a request, or a client that closed its half of the connection, must not
+// get an answer that looks like success.
+func TestClientThatLeavesGetsNoAnswer(t *testing.T) {
+	p := start(t, Limits{})
+	backend := serve(t, func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		<-r.Context().Done()
+	})
+	p.configure(oneRoute(arm("one", 100, backend)))
+	for _, request := range []string{
+		"GET / HTTP/1.1\r\nHost: shop\r\n\r\n",
+		"GET / HTTP/1.1\r\nHost: shop\r\nTE: trailers\r\n\r\n",
+		"POST / HTTP/1.1\r\nHost: shop\r\nContent-Length: 4\r\n\r\nbody",
+		"POST / HTTP/1.1\r\nHost: shop\r\nContent-Length: 5\r\n\r\nbody",
+		"POST / HTTP/1.1\r\nHost: shop\r\nContent-Length: 500000\r\n\r\nbody",
+		"POST / HTTP/1.1\r\nHost: shop\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbody",
+	} {
+		conn, err := net.Dial("tcp", strings.TrimPrefix(p.url(web), "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.WriteString(conn, request)
+		_ = conn.(*net.TCPConn).CloseWrite()
+		_ = conn.SetDeadline(time.Now().Add(5 * time.Second))
+		if answer, _ := io.ReadAll(conn); strings.HasPrefix(string(answer), "HTTP/1.1 2") {
+			t.Errorf("%q got %q", request, answer)
+		}
+		_ = conn.Close()
+	}
+	if g := p.group(web, digest("one")); g.Counts.Requests != 0 {
+		t.Errorf("they are counted: %+v", g.Counts)
+	}
+}
+
+func TestBodiesArriveWhole(t *testing.T) {
+	p := start(t, Limits{})
+	echo := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		b, _ := io.ReadAll(r.Body)
+		_, _ = fmt.Fprintf(w, "%d %x", r.ContentLength, sha256.Sum256(b))
+	})
+	p.configure(oneRoute(arm("one", 100, echo)))
+	url, client := p.url(web), newClient(t)
+	for _, size := range []int{1, 2000, smallBody, smallBody + 1, 1 << 20} {
+		for _, chunked := range []bool{false, true} {
+			sent := bytes.Repeat([]byte("abc"), size)[:size]
+			var body io.Reader = bytes.NewReader(sent)
+			length := size
+			if chunked {
+				body, length = struct{ io.Reader }{body}, -1
+			}
+			response, err := client.Post(url, "text/plain", body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, _ := io.ReadAll(response.Body)
+			_ = response.Body.Close()
+			if want := fmt.Sprintf("%d %x", length, sha256.Sum256(sent)); string(got) != want {
+				t.Errorf("%d bytes, chunked %v: got %q, want %q", size, chunked, got, want)
+			}
+		}
+	}
+}
+
 func TestRetriesWhatWasNotSent(t *testing.T) {
 	p := start(t, Limits{})
 	alive := serve(t, func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(w, r.Body) })
@@ -357,7 +422,11 @@ func TestRetriesWhatWasNotSent(t *testing.T) {
 	p.configure(oneRoute(g, arm("two", 0)))
 	url, client := p.url(web), newClient(t)
 	for i := range 20 {
-		response, err := client.Post(url, "text/plain", strings.NewReader(fmt.Sprint("body ", i)))
+		var body io.Reader = strings.NewReader(fmt.Sprint("body ", i))
+		if i%2 == 0 { // of unknown length, on the long way
+			body = struct{ io.Reader }{body}
+		}
+		response, err := client.Post(url, "text/plain", body)
 		if err != nil {
 			t.Fatal(err)
 		}

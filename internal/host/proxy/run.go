@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -16,6 +17,11 @@ import (
 
 // housekeeping is how often what failed is tried again.
 const housekeeping = time.Second
+
+// gcPercent lets the heap, which is a few MB, grow to five times its size
+// between collections: that costs some MB and spares a tenth of the processor
+// time (bench, 2,000 requests/s).
+const gcPercent = 400
 
 // Run serves until ctx ends or a new process has taken over. It starts with
 // the configuration saved in Dir, so that it serves at once after a crash; when
@@ -29,6 +35,9 @@ func Run(ctx context.Context, o Options) error {
 	}
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
 		return delivery.Wrap(delivery.CodeUnavailable, err, "The proxy's directory %s cannot be made: see its parent's permissions.", o.Dir)
+	}
+	if os.Getenv("GOGC") == "" {
+		defer debug.SetGCPercent(debug.SetGCPercent(gcPercent))
 	}
 	s := newServer(o)
 	var helpers sync.WaitGroup

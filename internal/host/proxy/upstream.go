@@ -25,15 +25,15 @@ const (
 
 var errAnswerHead = errors.New("the answer's head is larger than 256 KiB")
 
-// upstream is a kept-alive connection to a backend for requests without a
-// body. The request's own goroutine writes and reads it, which spares the
+// upstream is a kept-alive connection to a backend for requests that take the
+// short way. The request's own goroutine writes and reads it, which spares the
 // goroutine switches of http.Transport: at thousands of requests per second
 // these are most of a proxy's latency.
 type upstream struct {
 	conn     *net.TCPConn
 	raw      syscall.RawConn
 	reader   *bufio.Reader
-	head     []byte // a request's head is put together here
+	request  []byte // is put together here
 	left     int64  // bytes that may be read
 	deadline time.Time
 	idle     time.Time // since when

@@ -6,6 +6,8 @@
 //
 //	go run ./internal/host/proxy/bench -rate 2000 -rounds 5 -seconds 5
 //
+// TIDEGATE_BENCH_PROFILE=FILE in the environment writes the proxy's CPU profile.
+//
 // Start reading at measure in load.go. Latencies count from the instant at
 // which a request was due, not from when it could be sent, so that a stall is
 // charged to all requests that it held up.
@@ -24,6 +26,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"runtime/pprof"
 	"slices"
 	"strings"
 	"syscall"
@@ -36,6 +39,24 @@ import (
 // roleVariable makes the program one of the measured processes.
 const roleVariable = "TIDEGATE_BENCH_ROLE"
 
+// profileVariable names a file for the proxy's CPU profile.
+const profileVariable = "TIDEGATE_BENCH_PROFILE"
+
+// profile writes a CPU profile until end is called.
+func profile(path string) (end func(), err error) {
+	if path == "" {
+		return func() {}, nil
+	}
+	f, err := os.Create(path)
+	if err != nil {
+		return nil, err
+	}
+	if err := pprof.StartCPUProfile(f); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return func() { pprof.StopCPUProfile(); _ = f.Close() }, nil
+}
+
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -44,6 +65,11 @@ func main() {
 	case "backend":
 		err = runBackend(ctx, os.Args[1], os.Args[2])
 	case "proxy":
+		var end func()
+		if end, err = profile(os.Getenv(profileVariable)); err != nil {
+			break
+		}
+		defer end()
 		log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
 		err = proxy.Run(ctx, proxy.Options{Dir: os.Args[1], Socket: filepath.Join(os.Args[1], "proxy.sock"), Log: log})
 	default:
