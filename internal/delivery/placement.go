@@ -56,6 +56,7 @@ type Running struct {
 	Plan      Digest `json:"plan"`
 	Workload  Digest `json:"workload"`
 	Instances int    `json:"instances"`
+	Listen    string `json:"listen,omitempty"` // as the plan says it
 }
 
 // Good is a plan that succeeded in a placement.

@@ -273,11 +273,11 @@ func (m *machine) retired(d *delivery.Deployment, s *delivery.StepState, service
 	return true
 }
 
-// rescale changes the number of instances of an unchanged workload.
+// rescale changes the number of instances, or the address, of an unchanged workload.
 func (m *machine) rescale(d *delivery.Deployment, r *delivery.Rollout, s *delivery.StepState) {
 	move := delivery.Move{Kind: delivery.MoveStart, Instances: r.Instances}
 	done := false
-	if s.Before.Instances < r.Instances {
+	if s.Before.Instances < r.Instances || s.Before.Listen != r.Listen {
 		done = m.started(d, r, move, s)
 	} else {
 		done = m.retired(d, s, r.Service, r.Target, s.Before, r.Instances)
@@ -293,7 +293,7 @@ func (m *machine) runs(d *delivery.Deployment, r *delivery.Rollout, s *delivery.
 	if m.p.Running == nil {
 		m.p.Running = map[string]delivery.Running{}
 	}
-	m.p.Running[s.Name] = delivery.Running{Plan: d.Plan, Workload: r.Digest, Instances: r.Instances}
+	m.p.Running[s.Name] = delivery.Running{Plan: d.Plan, Workload: r.Digest, Instances: r.Instances, Listen: r.Listen}
 	m.t.Inventory = append(m.t.Inventory, delivery.InventoryEntry{
 		Key: m.p.Key, Target: r.Target, Service: r.Service, Release: d.Release, Version: d.Version, Workload: r.Digest,
 		Artifact: r.Workload.Artifact.Digest, Plan: d.Plan, Deployment: d.ID, Since: m.o.Now,

@@ -94,7 +94,7 @@ func (m *machine) beginStep(d *delivery.Deployment, step delivery.Step, s *deliv
 		if now, ok := m.p.Running[step.Name]; ok {
 			s.Before = &now
 			s.Unchanged = now.Workload == r.Digest
-			if s.Unchanged && now.Instances == r.Instances {
+			if s.Unchanged && now.Instances == r.Instances && now.Listen == r.Listen {
 				s.Phase, s.Message = delivery.StepDone, "unchanged"
 				m.event(delivery.EventStepDone, d, delivery.System(), step.Name+" is unchanged.", nil)
 				return

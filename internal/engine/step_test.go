@@ -326,3 +326,24 @@ func TestWindowThatPassesLaterWakes(t *testing.T) {
 		t.Errorf("%d waiting events, want one while nothing changes", waits)
 	}
 }
+
+func TestAnotherAddressAloneIsADeployment(t *testing.T) {
+	w := stable(t)
+	p := w.plan("1", canary(), func(p *delivery.Plan) { p.Rollout("web", "local").Listen = "127.0.0.1:8080" })
+	for _, q := range w.plans { // the release has this plan now
+		if q != p && q.Release == p.Release {
+			delete(w.plans, q.Digest)
+		}
+	}
+	w.promote(p)
+	w.settle(60)
+	var start *delivery.StartEffect
+	for _, e := range w.effects {
+		if e.Start != nil {
+			start = e.Start
+		}
+	}
+	if start == nil || start.Listen != "127.0.0.1:8080" || w.p.Running["web@local"].Listen != "127.0.0.1:8080" {
+		t.Errorf("last start %+v, running %+v: want the new address", start, w.p.Running)
+	}
+}
