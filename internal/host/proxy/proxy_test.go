@@ -578,6 +578,29 @@ func TestReloadUnderLoadLosesNothing(t *testing.T) {
 	}
 }
 
+// What a supervisor does at every exchange: start the new one, configure it,
+// drain the old one, end it.
+func TestDrainedBackendsGetNothingMore(t *testing.T) {
+	p := start(t, Limits{})
+	current := says(t, "0")
+	p.configure(oneRoute(arm("0", 100, current)))
+	stop := loadUnder(t, p.url(web), 8)
+	for i := range 60 {
+		next := says(t, "next")
+		old := arm(fmt.Sprint(i), 100, current).Backends[0].ID
+		p.configure(oneRoute(arm(fmt.Sprint(i+1), 100, next))) // another workload, so that no second try hides a loss
+		if err := p.client.Drain(t.Context(), old, 5*time.Second); err != nil {
+			t.Error(err)
+		}
+		_ = current.Listener.Close()
+		current.CloseClientConnections() // at once, whatever is under way
+		current = next
+	}
+	if total, failures := stop(); len(failures) > 0 {
+		t.Errorf("%d of %d failed, first: %s", len(failures), total, failures[0])
+	}
+}
+
 func TestRouteThatCannotListenHoldsUpNobody(t *testing.T) {
 	p := start(t, Limits{})
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
