@@ -36,16 +36,16 @@ type sample struct {
 	cpu time.Duration
 }
 
-// measure sends rate requests per second for a time, each at its own instant
+// measure sends f.rate requests per second for a time, each at its own instant
 // whatever became of those before (an open loop). Requests that find no free
 // connection wait, and the wait counts.
-func measure(ctx context.Context, address string, rate, conns int, length time.Duration) (result, error) {
-	total := int(float64(rate) * length.Seconds())
+func measure(ctx context.Context, address string, f flags, length time.Duration) (result, error) {
+	total := int(float64(f.rate) * length.Seconds())
 	due := make(chan time.Time, total)
-	latencies := make([][]time.Duration, conns)
-	failed := make([]int, conns)
+	latencies := make([][]time.Duration, f.conns)
+	failed := make([]int, f.conns)
 	var workers sync.WaitGroup
-	for i := range conns {
+	for i := range f.conns {
 		conn, err := net.Dial("tcp", address)
 		if err != nil {
 			close(due)
@@ -53,7 +53,7 @@ func measure(ctx context.Context, address string, rate, conns int, length time.D
 		}
 		workers.Go(func() {
 			defer conn.Close()
-			request := []byte("GET /some/path?with=a&query=string HTTP/1.1\r\nHost: " + address + "\r\nUser-Agent: bench\r\nAccept: */*\r\nAccept-Encoding: gzip\r\n\r\n")
+			request := request(address, f.body)
 			reader := bufio.NewReaderSize(conn, 32<<10)
 			for at := range due {
 				if err := exchange(conn, reader, request); err != nil {
@@ -72,7 +72,7 @@ func measure(ctx context.Context, address string, rate, conns int, length time.D
 	late := make([]time.Duration, 0, total)
 	start := time.Now().Add(10 * time.Millisecond)
 	for n := range total {
-		at := start.Add(time.Duration(float64(n) / float64(rate) * float64(time.Second)))
+		at := start.Add(time.Duration(float64(n) / float64(f.rate) * float64(time.Second)))
 		if wait := time.Until(at); wait > 0 {
 			rest := unix.NsecToTimespec(int64(wait))
 			_ = unix.Nanosleep(&rest, nil) // cut short by a signal: a little early
@@ -92,6 +92,16 @@ func measure(ctx context.Context, address string, rate, conns int, length time.D
 		r.failed += n
 	}
 	return r, ctx.Err()
+}
+
+// request returns the bytes of one request.
+func request(address string, body int) []byte {
+	method, length := "GET", ""
+	if body > 0 {
+		method, length = "POST", fmt.Sprintf("Content-Length: %d\r\n", body)
+	}
+	return fmt.Appendf(nil, "%s /some/path?with=a&query=string HTTP/1.1\r\nHost: %s\r\nUser-Agent: bench\r\nAccept: */*\r\nAccept-Encoding: gzip\r\n%s\r\n%s",
+		method, address, length, strings.Repeat("x", body))
 }
 
 // exchange sends one request and reads its answer of known length.

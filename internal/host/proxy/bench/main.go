@@ -18,6 +18,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -89,6 +90,7 @@ func runBackend(ctx context.Context, address, size string) error {
 	}
 	body := []byte(strings.Repeat("x", n))
 	server := &http.Server{Addr: address, ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
 		w.Header().Set("Content-Type", "text/plain")
 		w.Header().Set("Content-Length", size)
 		_, _ = w.Write(body)
@@ -101,9 +103,9 @@ func runBackend(ctx context.Context, address, size string) error {
 }
 
 type flags struct {
-	rate, rounds, conns, size int
-	seconds                   float64
-	only                      string
+	rate, rounds, conns, size, body int
+	seconds                         float64
+	only                            string
 }
 
 func runBench(ctx context.Context) error {
@@ -113,6 +115,7 @@ func runBench(ctx context.Context) error {
 	flag.Float64Var(&f.seconds, "seconds", 5, "of each way in a round")
 	flag.IntVar(&f.conns, "conns", 64, "kept-alive connections of the load")
 	flag.IntVar(&f.size, "size", 1024, "bytes of an answer")
+	flag.IntVar(&f.body, "body", 0, "bytes of a request's body; 0 sends GET")
 	flag.StringVar(&f.only, "only", "", "measure only this way (direct, nginx, tidegate)")
 	flag.Parse()
 
@@ -126,11 +129,11 @@ func runBench(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("%s, %d CPUs, %d requests/s open loop over %d connections, answers of %d bytes, %d rounds of %gs\n\n",
-		runtime.Version(), runtime.NumCPU(), f.rate, f.conns, f.size, f.rounds, f.seconds)
+	fmt.Printf("%s, %d CPUs, %d requests/s open loop over %d connections, bodies of %d bytes, answers of %d, %d rounds of %gs\n\n",
+		runtime.Version(), runtime.NumCPU(), f.rate, f.conns, f.body, f.size, f.rounds, f.seconds)
 	results := make([][]sample, len(ways))
 	for i := range ways { // warm every connection up
-		if _, err := measure(ctx, ways[i].address, f.rate, f.conns, time.Second); err != nil {
+		if _, err := measure(ctx, ways[i].address, f, time.Second); err != nil {
 			return err
 		}
 	}
@@ -138,7 +141,7 @@ func runBench(ctx context.Context) error {
 		for i := range ways { // another order each round, so that a busy moment does not always meet the same way
 			k := (i + round) % len(ways)
 			before := ways[k].cpu()
-			r, err := measure(ctx, ways[k].address, f.rate, f.conns, time.Duration(f.seconds*float64(time.Second)))
+			r, err := measure(ctx, ways[k].address, f, time.Duration(f.seconds*float64(time.Second)))
 			if err != nil {
 				return err
 			}
@@ -255,6 +258,7 @@ pid %[1]s/nginx.pid;
 events { worker_connections 4096; }
 http {
   access_log off;
+  client_body_buffer_size 1m;
   client_body_temp_path %[1]s/body;
   proxy_temp_path %[1]s/proxy;
   fastcgi_temp_path %[1]s/fastcgi;
