@@ -111,9 +111,6 @@ func TestUnreadableSavedConfiguration(t *testing.T) {
 }
 
 func TestDiskThatCannotBeWrittenDoesNotStopARollback(t *testing.T) {
-	if os.Getuid() == 0 && os.MkdirAll("/dev/full", 0) == nil {
-		t.Skip("no way to make a directory unwritable")
-	}
 	dir := shortDir(t)
 	p := startIn(t, dir, Limits{})
 	p.configure(oneRoute(arm("one", 100, says(t, "one"))))
